@@ -1,0 +1,1 @@
+"""Other people's interfaces, each translated onto an `agentcache_core.Cache`."""

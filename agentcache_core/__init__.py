@@ -1,0 +1,1 @@
+"""AgentCache: an embeddable cache engine for AI agents."""

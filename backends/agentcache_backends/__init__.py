@@ -1,0 +1,1 @@
+"""Where entries live: storage backends behind the seam `agentcache_core.backend`."""

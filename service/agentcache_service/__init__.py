@@ -1,0 +1,1 @@
+"""The hosted service: accounts, namespaces, quotas, the cache API and the marketplaces."""
