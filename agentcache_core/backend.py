@@ -1,0 +1,180 @@
+"""The seam to storage: what every backend must do, and the further powers some have.
+
+A backend keeps opaque bytes under opaque names. It knows nothing of requests, tags, cost or similarity: all it
+learns about worth is `weight`. What each later part of the engine needs of these verbs is mapped in `docs/seam.md`.
+
+What an implementer owes
+------------------------
+*Names* are `bytes`, 1 to 512 of them, any value; *data* is `bytes`, possibly empty. Both come back unchanged.
+*Threads*: every blocking method may be called from many threads at once. *Fork*: after a fork the child may use the
+same object; the backend reopens what must not be shared (sockets, SQLite handles) on first use there.
+*Atomic*: a reader sees a whole old or a whole new value, never a mixture, also after a crash (`atomic_put`).
+*Calling twice*: `delete` of an absent name answers False; `close` may be called again. *After close* every verb
+raises `BackendClosed`. *Errors*: anything else that goes wrong is raised as a `BackendError` subclass, with the
+foreign exception as `__cause__` and no credential in its text. *Expiry*: `expires_at` is wall-clock seconds; an
+expired name reads as absent; space may be reclaimed later. *Versions* are opaque; equal versions mean equal bytes
+written by the same put.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from agentcache_core.model import Missing
+
+Version = bytes
+MAX_NAME = 512
+
+
+class Stored(NamedTuple):
+    """What `get` found: the bytes, and the version to name in a conditional write."""
+
+    data: bytes
+    version: Version
+
+
+class Stat(NamedTuple):
+    """What `scan` tells of one name without reading its value. Times are wall-clock seconds; 0.0 = not known."""
+
+    name: bytes
+    size: int
+    modified_at: float
+    expires_at: float | None
+    version: Version
+
+
+class Put(NamedTuple):
+    """One write of a batch, with the same meaning as the arguments of `put`."""
+
+    name: bytes
+    data: bytes
+    expires_at: float | None = None
+    if_absent: bool = False
+    if_version: Version | None = None
+    weight: float | None = None
+
+
+class Grant(NamedTuple):
+    """A lease that was acquired: `token` proves ownership, `fence` grows with every grant of the same name."""
+
+    token: bytes
+    fence: int
+
+
+class Event(NamedTuple):
+    """One message of a log: its position (opaque, ordered within a topic) and its bytes."""
+
+    position: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can promise. `native_deadline` says that it bounds its own calls in time, so that the engine
+    need not run them on a watched thread; `max_bytes` is its size bound in bytes, None when unbounded."""
+
+    durable: bool = False
+    shared: bool = False
+    atomic_put: bool = True
+    conditional_put: bool = True
+    native_expiry: bool = True
+    ordered_scan: bool = True
+    bounded: bool = False
+    max_bytes: int | None = None
+    native_deadline: bool = False
+
+
+class Backend(Protocol):
+    """The verbs of blocking storage. `put` answers the new version, or None when its condition did not hold.
+
+    `if_absent` writes only where nothing (alive) is stored; `if_version` only over exactly that version. `scan`
+    yields names that start with `prefix` and sort after `after`, in byte order where `ordered_scan`; names written
+    or deleted meanwhile may or may not appear.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    def get(self, name: bytes) -> Stored | Missing: ...
+    def put(
+        self,
+        name: bytes,
+        data: bytes,
+        *,
+        expires_at: float | None = None,
+        if_absent: bool = False,
+        if_version: Version | None = None,
+        weight: float | None = None,
+    ) -> Version | None: ...
+    def delete(self, name: bytes, *, if_version: Version | None = None) -> bool: ...
+    def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[Stat]: ...
+    def close(self) -> None: ...
+
+
+class AsyncBackend(Protocol):
+    """The same verbs for an event loop; `scan` is an async iterator. One object may serve several loops in turn."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    async def get(self, name: bytes) -> Stored | Missing: ...
+    async def put(
+        self,
+        name: bytes,
+        data: bytes,
+        *,
+        expires_at: float | None = None,
+        if_absent: bool = False,
+        if_version: Version | None = None,
+        weight: float | None = None,
+    ) -> Version | None: ...
+    async def delete(self, name: bytes, *, if_version: Version | None = None) -> bool: ...
+    def scan(self, prefix: bytes, *, after: bytes = b"") -> AsyncIterator[Stat]: ...
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class SupportsBatch(Protocol):
+    """Many names in one round trip; answers in the order asked. A batch is not a transaction."""
+
+    def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]: ...
+    def put_many(self, puts: Sequence[Put]) -> list[Version | None]: ...
+    def delete_many(self, names: Sequence[bytes]) -> list[bool]: ...
+
+
+@runtime_checkable
+class SupportsLog(Protocol):
+    """A log of changes per topic. `read` answers the events after a position, or None for a GAP: the position is no
+    longer held, so the reader must assume that anything may have changed. `after=b""` asks from the oldest held;
+    `tail` answers the newest position (b"" when empty)."""
+
+    def append(self, topic: bytes, event: bytes) -> bytes: ...
+    def read(self, topic: bytes, after: bytes) -> list[Event] | None: ...
+    def tail(self, topic: bytes) -> bytes: ...
+
+
+@runtime_checkable
+class SupportsLease(Protocol):
+    """Exclusive leases with fencing. `seconds` is the time to live; `put_fenced` writes only while no newer fence of
+    `lease` has been granted, so that a holder that overslept cannot overwrite a newer answer."""
+
+    def acquire(self, lease: bytes, seconds: float) -> Grant | None: ...
+    def renew(self, lease: bytes, grant: Grant, seconds: float) -> bool: ...
+    def release(self, lease: bytes, grant: Grant) -> bool: ...
+    def put_fenced(
+        self, lease: bytes, grant: Grant, name: bytes, data: bytes, *, expires_at: float | None = None
+    ) -> Version | None: ...
+
+
+@runtime_checkable
+class SupportsCounter(Protocol):
+    """Atomic integer counters: `add` answers the value after adding; an absent counter is 0."""
+
+    def add(self, name: bytes, amount: int) -> int: ...
+
+
+@runtime_checkable
+class SupportsRange(Protocol):
+    """A part of a value: `size` bytes from `offset`, fewer at its end, MISSING when the name is absent."""
+
+    def get_range(self, name: bytes, offset: int, size: int) -> bytes | Missing: ...
