@@ -1,5 +1,7 @@
 """The event parser, whatever the cuts."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ def parse(chunks: list[bytes]) -> tuple[list[tuple[str, str]], bytes]:
 
 def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(stream), *(place % (len(stream) + 1) for place in cuts)})
-    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(places)]
 
 
 def test_every_field_form_and_line_end_is_read() -> None:
