@@ -30,7 +30,7 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, set | frozenset) and isinstance(right, set | frozenset):
-        return left == right and sorted(map(typed, left)) == sorted(map(typed, right))
+        return left == right and typed(left) == typed(right)
     if isinstance(left, float) and isinstance(right, float):
         return struct.pack(">d", left) == struct.pack(">d", right)
     if isinstance(left, decimal.Decimal) and isinstance(right, decimal.Decimal):
@@ -42,6 +42,11 @@ def same(left: object, right: object) -> bool:
 
 
 def typed(value: object) -> str:
+    """A spelling that tells types apart and does not depend on the order of sets."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__} {sorted(map(typed, value))}"
+    if isinstance(value, tuple):
+        return f"tuple {list(map(typed, value))}"
     return f"{type(value).__name__} {value!r}"
 
 
