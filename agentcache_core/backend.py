@@ -178,3 +178,11 @@ class SupportsRange(Protocol):
     """A part of a value: `size` bytes from `offset`, fewer at its end, MISSING when the name is absent."""
 
     def get_range(self, name: bytes, offset: int, size: int) -> bytes | Missing: ...
+
+
+@runtime_checkable
+class SupportsTouch(Protocol):
+    """Keeping a value alive without sending it again: its expiry becomes at least `expires_at` (None: never), its
+    `modified_at` now, its version a new one, so that a conditional delete decided before fails. False when absent."""
+
+    def touch(self, name: bytes, expires_at: float | None) -> bool: ...
