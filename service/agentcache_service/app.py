@@ -1,0 +1,99 @@
+"""The composition point: settings in, ASGI application out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+
+from agentcache_service.areas import REPEATED, ROUTER_MODULES, job_functions
+from agentcache_service.errors import RESPONSES, install_error_shape
+from agentcache_service.jobs import Worker
+from agentcache_service.middleware import BodyLimit, Observe, SecurityHeaders
+from agentcache_service.policy import guards_of
+from agentcache_service.service import Service, build_service
+from agentcache_service.settings import Settings
+
+_log = structlog.get_logger("agentcache_service")
+
+LARGE_BODIES = ("/api/cache/", "/api/v1/objects", "/api/assets", "/api/market/listings")
+
+
+def build_app(settings: Settings | None = None, *, service: Service | None = None) -> FastAPI:
+    """The application with every router, layer and background worker the settings ask for."""
+    service = service or build_service(settings or Settings())
+    settings = service.settings
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        stop = _start_worker(service) if settings.worker_in_process else None
+        yield
+        if stop is not None:
+            stop()
+        service.close()
+
+    app = FastAPI(
+        title="AgentCache", version="1", lifespan=lifespan, responses=RESPONSES, docs_url=None, redoc_url=None
+    )
+    app.state.service = service
+    install_error_shape(app)
+    for module in ROUTER_MODULES:
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(packages=[("agentcache_service.web", "static")]), name="static")
+    _refuse_unguarded_routes(app)
+    _add_layers(app, service)
+    return app
+
+
+def _add_layers(app: FastAPI, service: Service) -> None:
+    settings = service.settings
+    large = dict.fromkeys(LARGE_BODIES, settings.max_value_bytes)
+    app.add_middleware(BodyLimit, default=settings.max_json_bytes, by_prefix=large)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Content-Type", "X-API-Key", "X-Namespace", "If-Match", "If-None-Match", "Range"],
+            expose_headers=["ETag", "X-Request-Id", "Content-Range"],
+        )
+    app.add_middleware(SecurityHeaders, is_https=settings.is_https)
+    app.add_middleware(Observe, metrics=service.metrics)
+
+
+def _refuse_unguarded_routes(app: FastAPI) -> None:
+    bare = [route.path for route in app.routes if isinstance(route, APIRoute) and not guards_of(route)]
+    if bare:
+        raise RuntimeError(f"these routes have no guard (require, require_staff or public): {bare}")
+
+
+def _start_worker(service: Service) -> Callable[[], None]:
+    """Do background jobs in a thread of this process until the returned function is called."""
+    stopping = threading.Event()
+    thread = threading.Thread(target=work_until, args=(service, stopping), name="agentcache-worker", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        stopping.set()
+        thread.join(timeout=30)
+
+    return stop
+
+
+def work_until(service: Service, stopping: threading.Event, *, pause: float = 0.5) -> None:
+    """The worker's loop: repeated jobs are planted, due jobs done, troubles told and survived."""
+    worker = Worker(service.db, service.clock, job_functions(service))
+    while not stopping.is_set():
+        try:
+            worker.plant(REPEATED)
+            worker.run_due()
+        except Exception as error:  # noqa: BLE001 - a database that is away for a while must not end the worker
+            _log.error("worker trouble", error=repr(error)[:500])
+            stopping.wait(5)
+        stopping.wait(pause)

@@ -1,0 +1,54 @@
+"""The areas of the service: their routers, background jobs and repeated jobs, listed in one place.
+
+A router module has `router` (an APIRouter whose every route wears a guard) and `ACCESS` (its rows of the access
+matrix). An area that works in the background has `jobs(service)`: a mapping of job kinds to functions. A new area
+adds its lines here, under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fastapi import APIRouter
+
+from agentcache_service import operations_routes
+from agentcache_service.jobs import JobFunction, Repeated
+from agentcache_service.mail import SEND_MAIL, SendMail
+from agentcache_service.matrix import Row
+from agentcache_service.service import Service
+
+
+class RouterModule(Protocol):
+    """A module with a router and the access rows of its routes."""
+
+    router: APIRouter
+    ACCESS: tuple[Row, ...]
+
+
+ROUTER_MODULES: tuple[RouterModule, ...] = (
+    # operations
+    operations_routes,
+    # identity
+    # usage
+    # cacheapi
+    # market
+    # money
+    # web
+)
+
+REPEATED: tuple[Repeated, ...] = (
+    # usage
+    # cacheapi
+    # market
+    # money
+)
+
+
+def job_functions(service: Service) -> Mapping[str, JobFunction]:
+    """What does each kind of background job."""
+    functions: dict[str, JobFunction] = {
+        SEND_MAIL: SendMail(service.mail, service.vault, sender=service.settings.mail_from),
+    }
+    # market and money add theirs with functions.update(...)
+    return functions

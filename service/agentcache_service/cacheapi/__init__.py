@@ -1,0 +1,1 @@
+"""The cache over HTTP: get, set, prewarm, invalidate, listeners, objects and assets."""

@@ -1,0 +1,1 @@
+"""People, organizations, sessions and API keys."""

@@ -1,0 +1,63 @@
+"""Structured logs without secrets."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from agentcache_service.settings import Settings
+
+_SECRET_FIELD = re.compile(r"pass(word|wd)?|token|secret|authorization|cookie|api_?key|credential|recovery|otp", re.I)
+_SECRET_TEXT = re.compile(
+    r"\bac_[0-9a-f]{64}\b|\bwhsec_[\w+/=]+|\bsk_(?:live|test)_\w+|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+HIDDEN = "[hidden]"
+
+
+def hide_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: blanks fields whose name says secret, and secrets of known form in any text."""
+    for name, value in event.items():
+        event[name] = _clean(name, value)
+    return event
+
+
+def _clean(name: str, value: Any) -> Any:
+    if name not in {"event", "level", "timestamp"} and _SECRET_FIELD.search(name):
+        return HIDDEN
+    if isinstance(value, str):
+        return _SECRET_TEXT.sub(HIDDEN, value)
+    if isinstance(value, dict):
+        return {key: _clean(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean("", inner) for inner in value]
+    return value
+
+
+def configure_logs(settings: Settings) -> None:
+    """Set structlog up for this process: JSON lines on standard error, or coloured text for people."""
+    render: Any = structlog.processors.JSONRenderer()
+    if settings.log_format == "text":
+        render = structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            hide_secrets,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=_stderr()),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _stderr() -> Any:
+    import sys  # read at call time: tests and servers replace the stream
+
+    return sys.stderr

@@ -1,0 +1,167 @@
+"""Mail: rendered from templates, sealed into a job, delivered by SMTP or into a local outbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import smtplib
+import ssl
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email import policy as email_policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.utils import format_datetime, make_msgid
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from sqlalchemy.orm import Session
+
+from agentcache_service.clock import Clock
+from agentcache_service.crypto import Vault
+from agentcache_service.jobs import Claim, enqueue
+from agentcache_service.settings import Settings
+
+SEND_MAIL = "mail.send"
+_SEAL_PLACE = "jobs/mail"
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("agentcache_service", "mail_templates"),
+        autoescape=select_autoescape(enabled_extensions=("html",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def compose(template: str, context: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """Subject, text and (where there is one) HTML of a mail. The first line of `<template>.txt` is the subject."""
+    text = _templates().get_template(f"{template}.txt").render(context)
+    subject, _, body = text.partition("\n")
+    html = None
+    if f"{template}.html" in _templates().list_templates():
+        html = _templates().get_template(f"{template}.html").render(context)
+    return " ".join(subject.split()), body.lstrip("\n"), html
+
+
+def queue_mail(
+    session: Session,
+    clock: Clock,
+    vault: Vault,
+    *,
+    to: str,
+    template: str,
+    context: Mapping[str, Any],
+    org_id: str | None = None,
+    dedupe_key: str | None = None,
+) -> str | None:
+    """Add a mail to the caller's transaction. Its content (links with tokens) is sealed while it waits."""
+    subject, text, html = compose(template, context)
+    content = json.dumps({"to": to, "subject": subject, "text": text, "html": html}).encode()
+    payload = {"sealed": b64encode(vault.seal(content, place=_SEAL_PLACE)).decode()}
+    return enqueue(session, clock, SEND_MAIL, payload, org_id=org_id, dedupe_key=dedupe_key)
+
+
+class Transport(Protocol):
+    """Delivers one message or raises."""
+
+    def deliver(self, message: EmailMessage) -> None:
+        """Hand the message over; an exception means it was not accepted."""
+
+
+class LocalOutbox:
+    """A folder of `.eml` files (0600): the embedded default, readable in the browser at `/outbox`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def deliver(self, message: EmailMessage) -> None:
+        """Write the message as a new file."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.eml"
+        descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(message.as_bytes(policy=email_policy.SMTP))
+
+    def names(self) -> list[str]:
+        """The file names, newest first."""
+        return sorted((path.name for path in self._folder.glob("*.eml")), reverse=True)
+
+    def read(self, name: str) -> EmailMessage | None:
+        """One message, or None when there is no such file."""
+        if name not in self.names():
+            return None
+        raw = (self._folder / name).read_bytes()
+        return BytesParser(_class=EmailMessage, policy=email_policy.default).parsebytes(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    """An SMTP server given as `smtp://`, `smtps://` or `smtp+starttls://user:password@host:port`."""
+
+    url: str
+    timeout: float = 30.0
+
+    def __repr__(self) -> str:
+        return f"Smtp({urlsplit(self.url).hostname!r})"
+
+    def deliver(self, message: EmailMessage) -> None:
+        """Send the message; raises `smtplib.SMTPException` or `OSError` when the server does not take it."""
+        parts = urlsplit(self.url)
+        host = parts.hostname or "localhost"
+        tls = ssl.create_default_context()
+        connection: smtplib.SMTP
+        if parts.scheme == "smtps":
+            connection = smtplib.SMTP_SSL(host, parts.port or 465, timeout=self.timeout, context=tls)
+        elif parts.scheme in {"smtp", "smtp+starttls"}:
+            connection = smtplib.SMTP(host, parts.port or 587, timeout=self.timeout)
+        else:
+            raise ValueError("smtp_url must begin with smtp://, smtps:// or smtp+starttls://")
+        with connection:
+            if parts.scheme == "smtp+starttls":
+                connection.starttls(context=tls)
+            if parts.username:
+                connection.login(unquote(parts.username), unquote(parts.password or ""))
+            connection.send_message(message)
+
+
+def build_transport(settings: Settings) -> Transport:
+    """The transport the settings name."""
+    if settings.mail_transport == "smtp":
+        assert settings.smtp_url is not None
+        return Smtp(settings.smtp_url.get_secret_value())
+    return LocalOutbox(settings.data_dir / "outbox")
+
+
+class SendMail:
+    """The job that delivers one queued mail."""
+
+    def __init__(self, transport: Transport, vault: Vault, *, sender: str) -> None:
+        self._transport = transport
+        self._vault = vault
+        self._sender = sender
+
+    def __call__(self, claim: Claim) -> None:
+        """Unseal, build and deliver. The job's id is the Message-ID, so a repeated delivery can be recognised."""
+        opened = self._vault.open(b64decode(claim.payload["sealed"]), place=_SEAL_PLACE)
+        content = json.loads(opened)
+        message = EmailMessage(policy=email_policy.SMTP)
+        message["From"] = self._sender
+        message["To"] = content["to"]
+        message["Subject"] = content["subject"]
+        message["Date"] = format_datetime(claim.run_at)
+        message["Message-ID"] = make_msgid(idstring=claim.id, domain="agentcache.invalid")
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(content["text"])
+        if content["html"]:
+            message.add_alternative(content["html"], subtype="html")
+        self._transport.deliver(message)

@@ -1,0 +1,20 @@
+"""Every table of the service: importing this module fills `Base.metadata`.
+
+Tables live beside the code that owns them, in `<area>/tables.py`. An area is added by one line here.
+"""
+
+from __future__ import annotations
+
+from agentcache_service import audit_tables, jobs_tables
+from agentcache_service.identity import tables as identity_tables
+from agentcache_service.orm import Base
+from agentcache_service.usage import tables as usage_tables
+
+AREAS = (
+    audit_tables,
+    jobs_tables,
+    identity_tables,
+    usage_tables,
+)
+
+metadata = Base.metadata

@@ -1,0 +1,66 @@
+"""The service's parts, built once per process: what routes, jobs and the command line work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from agentcache_service.clock import Clock, SystemClock
+from agentcache_service.crypto import Vault, load_vault
+from agentcache_service.db import Database
+from agentcache_service.identity import credentials
+from agentcache_service.identity.passwords import Passwords
+from agentcache_service.mail import Transport, build_transport
+from agentcache_service.metrics import Metrics
+from agentcache_service.principal import Principal
+from agentcache_service.ratelimit import RateLimiter
+from agentcache_service.safe_http import SafeClient
+from agentcache_service.settings import Settings
+from agentcache_service.usage.plans import Plans, load_plans
+
+
+@dataclass(slots=True)
+class Service:
+    """Everything that lives as long as the process. Safe to share between threads."""
+
+    settings: Settings
+    clock: Clock
+    db: Database
+    vault: Vault
+    plans: Plans
+    limiter: RateLimiter
+    passwords: Passwords
+    outgoing: SafeClient
+    mail: Transport
+    metrics: Metrics
+
+    def identify(self, request: Request) -> Principal:
+        """Who sent this request; an unknown or dead credential makes an anonymous caller."""
+        return credentials.identify(self, request)
+
+    def close(self) -> None:
+        """Return connections."""
+        self.db.close()
+
+
+def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: SafeClient | None = None) -> Service:
+    """Assemble the parts the settings ask for. Opens no connection yet."""
+    return Service(
+        settings=settings,
+        clock=clock or SystemClock(),
+        db=Database(settings.database_url),
+        vault=load_vault(settings),
+        plans=load_plans(settings),
+        limiter=RateLimiter(settings),
+        passwords=Passwords(),
+        outgoing=outgoing or SafeClient(allow=settings.outgoing_allow),
+        mail=build_transport(settings),
+        metrics=Metrics(),
+    )
+
+
+def service_of(request: Request) -> Service:
+    """The service behind a request."""
+    service: Service = request.app.state.service
+    return service

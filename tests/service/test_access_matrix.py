@@ -1,0 +1,92 @@
+"""Every route x every kind of caller: generated from the tables the routers declare."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
+
+from agentcache_service.app import build_app
+from agentcache_service.areas import ROUTER_MODULES
+from agentcache_service.matrix import CALLERS, Row
+from agentcache_service.policy import KEY_SCOPES, guards_of
+from agentcache_service.service import Service
+
+_spec = importlib.util.spec_from_file_location("service_world", Path(__file__).with_name("world.py"))
+assert _spec is not None
+assert _spec.loader is not None
+world_module = importlib.util.module_from_spec(_spec)
+sys.modules["service_world"] = world_module
+_spec.loader.exec_module(world_module)
+
+ROWS = [row for module in ROUTER_MODULES for row in module.ACCESS]
+
+
+def _routes() -> Iterator[tuple[str, APIRoute]]:
+    for module in ROUTER_MODULES:
+        for route in module.router.routes:
+            assert isinstance(route, APIRoute), route
+            for method in route.methods - {"HEAD"}:
+                yield method, route
+
+
+def _scope_of(row: Row) -> str | None:
+    for method, route in _routes():
+        if (method, route.path) == (row.method, row.path):
+            permissions = [guard.permission for guard in guards_of(route) if guard.permission]
+            return KEY_SCOPES.get(permissions[0]) if permissions else None
+    raise AssertionError(f"the row {row.method} {row.path} belongs to no route")
+
+
+def test_every_route_has_a_row_and_every_row_a_route() -> None:
+    routes = {(method, route.path) for method, route in _routes()}
+    rows = {(row.method, row.path) for row in ROWS}
+    assert routes - rows == set(), "routes without a row in their module's ACCESS"
+    assert rows - routes == set(), "rows without a route"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
+def test_every_row_names_every_caller(row: Row) -> None:
+    assert set(row.expect) == set(CALLERS)
+
+
+def _filled(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"\{(\w+)(?::path)?\}", lambda found: str(names.get(found[1], found[0])), value)
+    if isinstance(value, Mapping):
+        return {key: _filled(inner, names) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(inner, names) for inner in value]
+    return value
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
+def test_every_caller_gets_the_status_the_table_says(row: Row, service: Service) -> None:
+    world = world_module.build_world(service, scope=_scope_of(row))
+    expected = dict(row.expect)
+    if row.staff is not None:
+        expected["staff"] = row.staff
+    # closing the app would close the database between callers, so it is not entered as a context
+    browser = TestClient(build_app(service=service), follow_redirects=False)
+    got = {}
+    for name in expected:
+        names = dict(row.seed(service, world.org_id, world.admin_id)) if row.seed else {}
+        sent: dict[str, Any] = {"headers": {**world.callers[name].headers, **row.headers}}
+        if row.body is not None:
+            sent["json"] = _filled(row.body, names)
+        if row.form is not None:
+            sent["data"] = _filled(row.form, names)
+        if row.content is not None:
+            sent["content"] = row.content
+        if row.query is not None:
+            sent["params"] = _filled(row.query, names)
+        browser.cookies.clear()
+        got[name] = browser.request(row.method, _filled(row.path, names), **sent).status_code
+    assert got == expected
