@@ -216,7 +216,9 @@ class SafeClient:
     ) -> Any:
         left = max(0.001, deadline - time.monotonic())
         timeouts = {"connect": left, "read": left, "write": left, "pool": left}
-        return pool.stream(method, url, headers=list(headers.items()), content=body or None, extensions={"timeout": timeouts})
+        return pool.stream(
+            method, url, headers=list(headers.items()), content=body or None, extensions={"timeout": timeouts}
+        )
 
     def _parse(self, url: str) -> tuple[str, int]:
         try:
