@@ -1,0 +1,56 @@
+"""The nouns of one exchange, free of any client library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+Headers = tuple[tuple[str, str], ...]
+
+
+def lowered(pairs: Iterable[tuple[bytes | str, bytes | str]]) -> Headers:
+    """Header pairs as text with lower-case names, in their order, repeated ones kept."""
+    return tuple((_text(name).lower(), _text(value)) for name, value in pairs)
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """One outgoing request: method in upper case, absolute URL, lower-case header names, whole body."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+
+    def header(self, name: str) -> str:
+        """The first value of header `name`, or an empty string."""
+        return next((value for key, value in self.headers if key == name), "")
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.url).path
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status and headers of an answer, before its body."""
+
+    status: int
+    headers: Headers
+
+    def header(self, name: str) -> str:
+        """The first value of header `name`, or an empty string."""
+        return next((value for key, value in self.headers if key == name), "")
+
+    @property
+    def media_type(self) -> str:
+        return self.header("content-type").partition(";")[0].strip().lower()

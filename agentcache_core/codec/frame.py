@@ -1,0 +1,86 @@
+"""The frame that everything stored wears: magic, version, codec ids, dictionary and key ids, lengths, checksum.
+
+Layout in `docs/format.md`. A frame holds a small *header* (MessagePack, never compressed) and a *body* (the payload,
+perhaps compressed), both under one checksum or, with a keyring, under one authenticated encryption.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from agentcache_core.errors import CorruptFrame
+
+MAGIC: Final = b"\xacC"
+VERSION: Final = 1
+ENTRY, BLOB, MANIFEST, DICTIONARY, RECORD = 1, 2, 3, 4, 5
+"""What a frame holds: an entry, a blob's payload, an asset's manifest, a zstd dictionary, a record of the engine."""
+PLAIN, ZSTD = 0, 1
+"""How the body is compressed."""
+CLEAR, AES_256_GCM = 0, 1
+"""How header and body are encrypted."""
+
+_FIXED: Final = Struct(">2sBBBBIIIQ")
+_CHECKSUM: Final = Struct(">I")
+PREFIX: Final = _FIXED.size
+OVERHEAD: Final = _FIXED.size + _CHECKSUM.size
+"""Bytes that a frame adds to header and body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The fixed fields of a frame. `raw_size` is the body's size in bytes once decompressed."""
+
+    content: int
+    compression: int
+    encryption: int
+    dictionary: int
+    key: int
+    header_size: int
+    raw_size: int
+
+    def pack(self) -> bytes:
+        """These fields as the first `PREFIX` bytes of a frame (also the data that encryption authenticates)."""
+        return _FIXED.pack(
+            MAGIC,
+            VERSION,
+            self.content,
+            self.compression,
+            self.encryption,
+            self.dictionary,
+            self.key,
+            self.header_size,
+            self.raw_size,
+        )
+
+
+def join(prefix: bytes, sealed: bytes) -> bytes:
+    """The frame of packed fields and what follows them."""
+    return b"".join((prefix, _CHECKSUM.pack(zlib.crc32(sealed, zlib.crc32(prefix))), sealed))
+
+
+def split(frame: bytes, *, content: int, max_size: int) -> tuple[Prefix, memoryview]:
+    """The fields of `frame` and a view of what follows, once magic, version, sizes and checksum have been found good.
+
+    `content` is what the frame must hold; `max_size` bounds, in bytes, the decompressed body. Raises `CorruptFrame`.
+    """
+    if len(frame) < OVERHEAD:
+        raise CorruptFrame(f"{len(frame)} bytes are too few for a frame")
+    magic, version, held, compression, encryption, dictionary, key, header_size, raw_size = _FIXED.unpack_from(frame)
+    if magic != MAGIC:
+        raise CorruptFrame("not a frame of AgentCache")
+    if version != VERSION:
+        raise CorruptFrame(f"frame version {version}; this program reads version {VERSION}")
+    view = memoryview(frame)
+    (checksum,) = _CHECKSUM.unpack_from(frame, PREFIX)
+    if zlib.crc32(view[OVERHEAD:], zlib.crc32(view[:PREFIX])) != checksum:
+        raise CorruptFrame("the checksum does not match")
+    if held != content:
+        raise CorruptFrame(f"the frame holds content {held}, expected {content}")
+    if raw_size > max_size:
+        raise CorruptFrame(f"the frame claims {raw_size} bytes, more than the {max_size} allowed")
+    if header_size > len(frame) - OVERHEAD:
+        raise CorruptFrame("the frame is shorter than its header")
+    return Prefix(held, compression, encryption, dictionary, key, header_size, raw_size), view[OVERHEAD:]
