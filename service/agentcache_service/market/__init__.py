@@ -1,0 +1,1 @@
+"""The two marketplaces: integrations with partners and affiliates, and listings of models and agents."""

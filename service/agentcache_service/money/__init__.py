@@ -1,0 +1,1 @@
+"""The money room: the ledger, payments, subscriptions, invoices and payouts. Nothing outside it writes a posting."""
