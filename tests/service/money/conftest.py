@@ -18,9 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from agentcache_service.clock import FixedClock
+from agentcache_service.db import Database
+from agentcache_service.money import billing_tables, tables
 from agentcache_service.money.gateway import PaymentGateway
 from agentcache_service.money.local_gateway import LocalGateway
 from agentcache_service.money.stripe_gateway import StripeGateway
+from agentcache_service.orm import Base
 
 HERE = Path(__file__).parent
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -117,3 +121,18 @@ def honours_keys(request: pytest.FixtureRequest, gateway: PaymentGateway) -> Pay
     if "localstripe]" in request.node.name:
         pytest.skip("localstripe ignores Idempotency-Key and has no Connect; see docs/partners.md")
     return gateway
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """The hour, set by the test."""
+    return FixedClock(NOW)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty SQLite database with the tables of money."""
+    opened = Database(f"sqlite:///{tmp_path / 'service.db'}")
+    Base.metadata.create_all(opened.engine, tables=[*tables.ALL, *billing_tables.ALL])
+    yield opened
+    opened.close()
