@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from agentcache_service import audit_tables, jobs_tables
 from agentcache_service.identity import tables as identity_tables
+from agentcache_service.money import billing_tables
+from agentcache_service.money import tables as ledger_tables
 from agentcache_service.orm import Base
 from agentcache_service.usage import tables as usage_tables
 
@@ -15,6 +17,8 @@ AREAS = (
     jobs_tables,
     identity_tables,
     usage_tables,
+    ledger_tables,
+    billing_tables,
 )
 
 metadata = Base.metadata

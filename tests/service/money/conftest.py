@@ -32,8 +32,8 @@ SECRET = "whsec_test"
 
 
 def localstripe_python() -> Path | None:
-    """The interpreter of the separate environment that holds localstripe, made by `make localstripe`."""
-    home = Path(os.environ.get("AGENTCACHE_LOCALSTRIPE_VENV", HERE.parents[2] / ".tools" / "localstripe"))
+    """The interpreter of the separate environment that holds localstripe, made by scripts/setup/30-localstripe.sh."""
+    home = Path(os.environ.get("AGENTCACHE_LOCALSTRIPE_VENV", HERE.parents[2] / ".cache" / "localstripe"))
     python = home / "bin" / "python"
     return python if python.exists() else None
 
@@ -63,7 +63,7 @@ def localstripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a localstripe started on loopback only; skipped where its environment was not made."""
     python = localstripe_python()
     if python is None:
-        pytest.skip("localstripe is not installed: run `make localstripe` (a separate environment, GPL program)")
+        pytest.skip("localstripe is not installed: run scripts/setup/30-localstripe.sh")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -24,6 +24,7 @@ from agentcache_service.money.postings import (
     split,
 )
 from agentcache_service.orm import Base
+from agentcache_service.service import Service
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -138,3 +139,13 @@ def test_money_is_shown_in_cents_without_floats() -> None:
     assert cents(19_000_000) == 1900
     with pytest.raises(LedgerError, match="whole number of cents"):
         cents(1)
+
+
+def test_the_migrated_database_refuses_to_change_the_ledger_too(any_service: Service) -> None:
+    with any_service.db.write() as opened:
+        ledger.post(opened, entry(("cash:local", 7), ("creator:a", -7)))
+    for statement in ("UPDATE ledger_postings SET amount = 0", "DELETE FROM ledger_transactions"):
+        with pytest.raises(DatabaseError, match="append-only"), any_service.db.write() as opened:
+            opened.execute(text(statement))
+    with any_service.db.read() as opened:
+        assert ledger.balance(opened, "creator:a") == -7
