@@ -1,0 +1,102 @@
+"""One SQLite connection per thread, none of which crosses a fork."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import threading
+import weakref
+from pathlib import Path
+from typing import Literal
+
+from agentcache_backends.sqlite.schema import ours
+from agentcache_core.errors import BackendClosed
+
+Durability = Literal["normal", "full"]
+
+
+class Connection:
+    """One thread's connection. It closes itself when its thread is gone."""
+
+    __slots__ = ("__weakref__", "execute", "raw", "unmeasured")
+
+    def __init__(self, path: Path, durability: Durability, timeout: float) -> None:
+        self.raw = sqlite3.connect(
+            path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        self.execute = self.raw.execute
+        self.unmeasured = 0  # bytes written since the size of the store was last looked at
+        self.execute(f"PRAGMA synchronous = {durability.upper()}")
+        self.execute("PRAGMA journal_size_limit = 67108864")
+        self.execute("PRAGMA trusted_schema = OFF")
+
+    def close(self) -> None:
+        self.raw.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "raw"):
+            self.raw.close()
+
+
+class Local(threading.local):
+    """What one thread holds: its connection, absent until first used."""
+
+    connection: Connection
+
+
+class Connections:
+    """The connections of one store. `local.connection` is the quick way, `here()` the one that opens."""
+
+    def __init__(self, path: Path, *, durability: Durability, timeout: float) -> None:
+        self._path, self._durability, self._timeout = path, durability, timeout
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._closed = False
+        self._registering = threading.Lock()
+        self.writing = threading.RLock()
+        self.local = Local()
+        _alive.add(self)
+
+    def here(self) -> Connection:
+        """This thread's connection, opened when need be. Raises `BackendClosed`, or a `BackendError`."""
+        connection = getattr(self.local, "connection", None)
+        if connection is None or self._closed:
+            if self._closed:
+                raise BackendClosed(f"the SQLite store {self._path} was closed")
+            try:
+                connection = Connection(self._path, self._durability, self._timeout)
+            except sqlite3.Error as error:
+                raise ours(error, self._path) from error
+            with self._registering:
+                self._all.add(connection)
+            self.local.connection = connection
+        return connection
+
+    def close(self) -> None:
+        """Close the connections of every thread."""
+        self._closed = True
+        with self._registering:
+            for connection in list(self._all):
+                connection.close()
+
+    def forget_after_fork(self) -> None:
+        """Start anew in a child process. The parent's handles are never closed here: SQLite would drop its locks and
+        might remove its log, so one reference to each is kept beyond the life of the interpreter."""
+        for connection in list(self._all):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection.raw))
+        self._all = weakref.WeakSet()
+        self._registering = threading.Lock()
+        self.writing = threading.RLock()
+        self.local = Local()
+
+
+_alive: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+def _in_the_child() -> None:
+    for connections in list(_alive):
+        connections.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_in_the_child)
