@@ -52,6 +52,11 @@ class Cost:
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
             raise ValueError(f"Cost.seconds must be a finite number of at least 0, got {self.seconds!r}")
 
+    def __bool__(self) -> bool:
+        return bool(
+            self.usd_micros or self.input_tokens or self.cached_input_tokens or self.output_tokens or self.seconds
+        )
+
     def __add__(self, other: Cost) -> Cost:
         return Cost(
             self.usd_micros + other.usd_micros,

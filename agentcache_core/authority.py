@@ -1,0 +1,286 @@
+"""What makes a stored answer unservable: generations, epochs, tombstones and bans, kept on the authority.
+
+The authority is the coldest shared tier, or the only durable one. Per namespace it holds one generation record
+(`Generation`), one random epoch per tag, and a list of bans. An entry names the lineage, seq and tag epochs that its
+computation knew when it began; it is served only while these are still true. The order of writes is epoch or ban
+first, generation last: whoever sees the old generation may still use what it knew under it.
+
+A removed request leaves a tombstone in the entry's place, so that a computation that began before the removal cannot
+put its answer there.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import secrets
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import ormsgpack
+
+from agentcache_core.backend import Stored
+from agentcache_core.batch import fetch
+from agentcache_core.errors import BackendError, CorruptFrame
+from agentcache_core.space import Ban, Generation, Space, Stamp
+from agentcache_core.store.entries import EntryRecord
+
+MAX_BANS = 1000
+ATTEMPTS = 64
+TOMBSTONE_SECONDS = 3600.0
+_GENERATION = struct.Struct("<3sB16s4Q")
+_MAGIC, _FORMAT = b"ACG", 1
+_EPOCH_MAGIC = b"ACT\x01"
+_BANS_MAGIC = b"ACB\x01"
+
+
+def encode_generation(generation: Generation) -> bytes:
+    """The generation record of `docs/format.md`: magic, format, lineage, four counts, CRC-32."""
+    body = _GENERATION.pack(_MAGIC, _FORMAT, *generation)
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def decode_generation(record: bytes) -> Generation:
+    """The inverse of `encode_generation`; `CorruptFrame` for anything else."""
+    body, check = record[:-4], record[-4:]
+    if len(body) != _GENERATION.size or zlib.crc32(body).to_bytes(4, "little") != check:
+        raise CorruptFrame("a generation record is damaged")
+    magic, version, lineage, seq, cut, lost, bans = _GENERATION.unpack(body)
+    if magic != _MAGIC or version != _FORMAT:
+        raise CorruptFrame(f"a generation record of unknown format {magic!r} {version}")
+    return Generation(lineage, seq, cut, lost, bans)
+
+
+def _sealed(magic: bytes, body: bytes) -> bytes:
+    return magic + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def _unsealed(magic: bytes, record: bytes) -> bytes:
+    body = record[8:]
+    if record[:4] != magic or zlib.crc32(body).to_bytes(4, "little") != record[4:8]:
+        raise CorruptFrame(f"a record of type {magic[:3].decode()} is damaged")
+    return body
+
+
+def new_epoch() -> bytes:
+    """128 random bits, compared for equality only."""
+    return secrets.token_bytes(16)
+
+
+@lru_cache(maxsize=4096)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A glob over plain keys (`*`, `?`, `[…]`, case-sensitive) as a regular expression."""
+    return re.compile(fnmatch.translate(pattern))
+
+
+def text_of(plain: str | bytes | None) -> str | None:
+    """A plain key as the text patterns are matched against; bytes are read as Latin-1, a request has none."""
+    return plain.decode("latin-1") if isinstance(plain, bytes) else plain
+
+
+def banned(bans: Iterable[Ban], plain: str | bytes | None, seq: int) -> bool:
+    """Whether a ban newer than `seq` matches a plain key."""
+    text = text_of(plain)
+    return text is not None and any(ban.seq > seq and compiled(ban.pattern).match(text) for ban in bans)
+
+
+def verdict(record: EntryRecord, space: Space) -> Literal["servable", "dead", "unknown"]:
+    """Whether an entry may be served, as far as `space` knows: `unknown` asks for its tag epochs to be read."""
+    generation = space.generation
+    if generation is None:
+        return "unknown"
+    if record.lineage != generation.lineage:
+        return "dead"
+    if space.bans and banned(space.bans, record.plain, record.seq):
+        return "dead"
+    known = space.tag_epochs
+    for tag, epoch in record.tags:
+        current = known.get(tag)
+        if current is None:
+            return "unknown"
+        if current != epoch:
+            return "dead"
+    return "servable"
+
+
+class StoredAuthority:
+    """The truth about a namespace on a shared or durable backend. `store` is an async-shaped backend of one face."""
+
+    def __init__(self, store: Any, space: Space, *, monotonic: float, max_staleness: float) -> None:
+        self.store = store
+        self.space = space
+        self.monotonic = monotonic
+        self.max_staleness = max_staleness
+
+    async def read(self, names: Sequence[bytes]) -> list[Stored | Any]:
+        """Several names in one round trip where the backend can."""
+        return await fetch(self.store, names)
+
+    def observe(self, found: Stored | Any) -> bool:
+        """Learn the generation from a read of its record; answers whether near copies are still proven by it."""
+        space = self.space
+        known = space.generation
+        try:
+            generation = decode_generation(found.data) if found else None
+        except CorruptFrame:
+            generation = None
+        if generation is None or generation != known:
+            with space.lock:
+                if space.generation == known:
+                    space.generation = generation
+                    space.tag_epochs = {}
+                    space.version += 1
+                    if generation is None or known is None or generation.bans != known.bans:
+                        space.bans = ()
+                        space.bans_known = generation is not None and generation.bans == 0
+        space.trusted_until = self.monotonic + self.max_staleness
+        return generation is not None and generation == known
+
+    async def learn(self, tags: Sequence[str]) -> None:
+        """Read what is not yet known: the ban list and the epochs of these tags."""
+        space = self.space
+        generation = space.generation
+        wanted = [tag for tag in tags if tag not in space.tag_epochs]
+        names = [space.tag_name(tag) for tag in wanted]
+        if not space.bans_known:
+            names.append(space.bans_name)
+        if not names:
+            return
+        answers = await self.read(names)
+        epochs = {}
+        for tag, found in zip(wanted, answers, strict=False):
+            epochs[tag] = _unsealed(_EPOCH_MAGIC, found.data) if found else b""
+        with space.lock:
+            if space.generation != generation:
+                return
+            space.tag_epochs.update(epochs)
+            if not space.bans_known:
+                space.bans = _decode_bans(answers[-1].data) if answers[-1] else ()
+                space.bans_known = True
+
+    async def servable(self, record: EntryRecord) -> bool:
+        """Whether an entry may be served, reading what is not known."""
+        if not self.space.bans_known:
+            await self.learn([tag for tag, _ in record.tags])
+        answer = verdict(record, self.space)
+        if answer == "unknown" and self.space.generation is not None:
+            await self.learn([tag for tag, _ in record.tags])
+            answer = verdict(record, self.space)
+        return answer == "servable"
+
+    async def stamp(self, tags: Sequence[str], *, fresh: bool = True) -> Stamp:
+        """What an entry that begins to be computed now must name. Creates the generation and the epochs it needs."""
+        space = self.space
+        if fresh or space.generation is None:
+            self.observe((await self.read([space.generation_name]))[0])
+        generation = space.generation
+        if generation is None:
+            generation = await self._create()
+        await self.learn(tags)
+        named = []
+        for tag in tags:
+            epoch = space.tag_epochs.get(tag) or await self._create_epoch(tag)
+            named.append((tag, epoch))
+        return Stamp(generation.lineage, generation.seq, tuple(named))
+
+    async def _create(self) -> Generation:
+        generation = Generation(new_epoch())
+        await self.store.put(self.space.generation_name, encode_generation(generation), if_absent=True)
+        found = await self.store.get(self.space.generation_name)
+        if found:
+            try:
+                generation = decode_generation(found.data)
+            except CorruptFrame:
+                await self.store.put(self.space.generation_name, encode_generation(generation))
+        with self.space.lock:
+            self.space.generation = generation
+            self.space.tag_epochs = {}
+            self.space.bans_known = generation.bans == 0
+            self.space.bans = ()
+        return generation
+
+    async def _create_epoch(self, tag: str) -> bytes:
+        name = self.space.tag_name(tag)
+        epoch = new_epoch()
+        if await self.store.put(name, _sealed(_EPOCH_MAGIC, epoch), if_absent=True) is None:
+            found = await self.store.get(name)
+            if found:
+                epoch = _unsealed(_EPOCH_MAGIC, found.data)
+        with self.space.lock:
+            self.space.tag_epochs[tag] = epoch
+        return epoch
+
+    async def bump(
+        self, *, cut: bool, lost: bool = False, lineage: bool = False, ban: str | None = None, forget: str | None = None
+    ) -> Generation:
+        """Write a new generation; answers it. Near copies of this process stay proven across its own change.
+
+        `cut` marks an invalidation or removal, `lost` an overwrite that another tier may have missed, `lineage`
+        makes every entry unservable, `ban` adds a pattern (more than `MAX_BANS` open ones change the lineage).
+        """
+        space, name = self.space, self.space.generation_name
+        for _ in range(ATTEMPTS):
+            found = await self.store.get(name)
+            try:
+                old = decode_generation(found.data) if found else None
+            except CorruptFrame:
+                old = None
+            if old is None:
+                new = Generation(new_epoch())
+            else:
+                seq = old.seq + 1
+                new = Generation(
+                    new_epoch() if lineage else old.lineage,
+                    seq,
+                    seq if cut else old.cut,
+                    seq if lost else old.lost,
+                    old.bans,
+                )
+                if ban is not None and not lineage:
+                    bans = await self._add_ban(Ban(seq, ban))
+                    new = new._replace(lineage=new_epoch(), bans=0) if bans is None else new._replace(bans=seq)
+            condition = {"if_version": found.version} if found else {"if_absent": True}
+            if await self.store.put(name, encode_generation(new), **condition) is not None:
+                with space.lock:
+                    if space.generation == old and not lineage and ban is None:
+                        space.generation = new
+                    else:
+                        space.generation, space.tag_epochs, space.bans, space.bans_known = new, {}, (), new.bans == 0
+                    if forget is not None:
+                        space.tag_epochs.pop(forget, None)
+                return new
+        raise BackendError(f"the generation of namespace {space.namespace!r} kept changing; gave up after {ATTEMPTS}")
+
+    async def _add_ban(self, ban: Ban) -> tuple[Ban, ...] | None:
+        """Write the ban list with one more; None when there are too many open bans."""
+        name = self.space.bans_name
+        found = await self.store.get(name)
+        bans = _decode_bans(found.data) if found else ()
+        bans = (*(known for known in bans if known.pattern != ban.pattern), ban)
+        if len(bans) > MAX_BANS:
+            await self.store.delete(name)
+            return None
+        body = ormsgpack.packb([[known.seq, known.pattern] for known in bans])
+        await self.store.put(name, _sealed(_BANS_MAGIC, body))
+        return bans
+
+    async def drop_bans(self, before: int) -> None:
+        """Forget bans with a seq up to `before`: maintenance has passed over every older entry."""
+        found = await self.store.get(self.space.bans_name)
+        if found:
+            left = [ban for ban in _decode_bans(found.data) if ban.seq > before]
+            body = ormsgpack.packb([[ban.seq, ban.pattern] for ban in left])
+            await self.store.put(self.space.bans_name, _sealed(_BANS_MAGIC, body), if_version=found.version)
+
+    async def move_tag(self, tag: str) -> None:
+        """Invalidate by tag: a new epoch, then the generation."""
+        await self.store.put(self.space.tag_name(tag), _sealed(_EPOCH_MAGIC, new_epoch()))
+        await self.bump(cut=True, forget=tag)
+
+
+def _decode_bans(record: bytes) -> tuple[Ban, ...]:
+    listed = ormsgpack.unpackb(_unsealed(_BANS_MAGIC, record))
+    return tuple(Ban(int(seq), str(pattern)) for seq, pattern in listed)

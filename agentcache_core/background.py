@@ -1,0 +1,160 @@
+"""Work that the caller does not wait for: refresh ahead, write-back, log following, maintenance.
+
+Blocking faces share one lazily started daemon thread per process; async faces use tasks of the loop they run on. The
+queue is bounded: when it is full, work is dropped and told. Nothing is accepted after `close()`, which drains.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from agentcache_core.runtime import Runtime, drive
+
+if TYPE_CHECKING:
+    import asyncio
+
+_log = logging.getLogger("agentcache")
+Body = Callable[[], Coroutine[Any, Any, Any]]
+QUEUE_LIMIT = 1000
+
+
+class _Worker:
+    """The one daemon thread of a process. Jobs are (owner, run) pairs; an owner can wait for its own to be done."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._condition = threading.Condition()
+        self._jobs: deque[tuple[Background, Callable[[], None]]] = deque()
+        self._thread: threading.Thread | None = None
+
+    def put(self, owner: Background, run: Callable[[], None]) -> bool:
+        with self._condition:
+            if len(self._jobs) >= QUEUE_LIMIT:
+                return False
+            self._jobs.append((owner, run))
+            owner.pending += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="agentcache-background", daemon=True)
+                self._thread.start()
+            self._condition.notify_all()
+        return True
+
+    def wait_for(self, owner: Background, timeout: float | None) -> bool:
+        with self._condition:
+            return self._condition.wait_for(lambda: owner.pending == 0, timeout)
+
+    def on_worker(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def _loop(self) -> None:
+        while True:
+            with self._condition:
+                while not self._jobs:
+                    if not self._condition.wait(timeout=5.0) and not self._jobs:
+                        self._thread = None
+                        return
+                owner, run = self._jobs.popleft()
+            try:
+                run()
+            except Exception:  # noqa: BLE001 - a background job has no caller to tell
+                _log.exception("background work failed")
+            finally:
+                with self._condition:
+                    owner.pending -= 1
+                    self._condition.notify_all()
+
+
+_worker = _Worker()
+os.register_at_fork(after_in_child=_worker.reset)
+
+
+class Background:
+    """The background of one cache. `enabled=False` makes the caller pay: work runs at once, in `submit`."""
+
+    def __init__(self, *, enabled: bool, dropped: Callable[[str], None]) -> None:
+        self.enabled = enabled
+        self.pending = 0
+        self._dropped = dropped
+        self._closed = False
+        self._keys: set[object] = set()
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._pid = os.getpid()
+
+    async def submit(self, rt: Runtime, name: str, body: Body, *, key: object = None) -> bool:
+        """Run `body()` later on the face of `rt`, in a copy of the caller's context; answers whether it was taken.
+
+        Work with a `key` that is already waiting or running is not taken twice.
+        """
+        if self._pid != os.getpid():
+            self._keys, self._pid, self.pending = set(), os.getpid(), 0
+        if self._closed:
+            return False
+        if key is not None:
+            if key in self._keys:
+                return False
+            self._keys.add(key)
+        if not self.enabled:
+            await self._run(name, body, key)
+            return True
+        if rt.face == "async":
+            return self._submit_task(name, body, key)
+        context = contextvars.copy_context()
+        taken = _worker.put(self, lambda: context.run(drive, self._run(name, body, key)))
+        if not taken:
+            self._keys.discard(key)
+            self._dropped(name)
+        return taken
+
+    def _submit_task(self, name: str, body: Body, key: object) -> bool:
+        import asyncio
+
+        if len(self._tasks) >= QUEUE_LIMIT:
+            self._keys.discard(key)
+            self._dropped(name)
+            return False
+        task = asyncio.get_running_loop().create_task(self._run(name, body, key), name=f"agentcache {name}")
+        self._tasks.add(task)
+        _alive.add(task)
+        task.add_done_callback(_alive.discard)
+        return True
+
+    async def _run(self, name: str, body: Body, key: object) -> None:
+        try:
+            await body()
+        except Exception:  # noqa: BLE001 - a background job has no caller to tell
+            _log.exception("background %s failed", name)
+        finally:
+            self._keys.discard(key)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Block until everything submitted from blocking faces is done; answers whether it is."""
+        if self.pending == 0 or _worker.on_worker():
+            return True
+        return _worker.wait_for(self, timeout)
+
+    async def drain_async(self) -> None:
+        """Wait for the tasks submitted on the running loop, then for blocking work, without blocking the loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        mine = [task for task in self._tasks if task.get_loop() is loop and task is not asyncio.current_task()]
+        if mine:
+            await asyncio.gather(*mine, return_exceptions=True)
+        if self.pending:
+            await asyncio.to_thread(self.drain)
+
+    def stop(self) -> None:
+        """Accept nothing more."""
+        self._closed = True
+
+
+_alive: set[asyncio.Task[Any]] = set()

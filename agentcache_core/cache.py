@@ -1,0 +1,287 @@
+"""The face: `Cache` for threads, `AsyncCache` for event loops, and their views. The same engine is behind both.
+
+A hit in the memory tier takes a short cut past the engine; `tests/core/test_short_cut.py` proves both ways equal.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from agentcache_core.codec.serialize import loads
+from agentcache_core.errors import AgentCacheError, ConfigurationError
+from agentcache_core.memoize import memoized, memoized_async
+from agentcache_core.model import MISSING, CacheControl, Hit
+from agentcache_core.policy.freshness import Duration
+from agentcache_core.runtime import ASYNC, BLOCKING, drive
+from agentcache_core.view import DEFAULT_WISH, View
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Cache(View):
+    """A cache for threads.
+
+    `Cache()` is memory, bounded. `Cache("sqlite:///agent.db")` is durable. `Cache(["memory://", "redis://…"])` is
+    tiers, hottest first. See `docs/` for every setting. Raises `ConfigurationError` for a setting that cannot work.
+    """
+
+    _face = "blocking"
+
+    @property
+    def aio(self) -> AsyncCache:
+        """The async face of the same cache and view."""
+        if self._twin is None:
+            self._twin = self._as(AsyncCache, root=self._root)
+            self._twin._twin = self
+        twin: AsyncCache = self._twin
+        return twin
+
+    def get(self, request: object, default: Any = MISSING) -> Any:
+        """The fresh stored value of a request, a copy of the caller's own; `default` when there is none."""
+        if self._fast and not self._core.events.active:
+            if request.__class__ is str:
+                slot = self._text.get(request)
+            else:
+                key = self._key(request)
+                home = self._homes.get(key.kind)
+                if home is None:
+                    home = self._home(key.kind)
+                slot = home.get(key.address)
+            if (
+                slot is not None
+                and self._now() < slot.until
+                and (self._local or self._monotonic() < self._space.trusted_until)
+            ):
+                slot.used = 1
+                counters = self._counters
+                counters.hits += 1
+                if slot.record is not None and slot.record.cost:
+                    counters.saved = counters.saved + slot.record.cost
+                if slot.packed:
+                    counters.bytes_served += len(slot.value)
+                    return loads(slot.value, serializers=self._core.settings.serializers)
+                return slot.value
+        hit = self.lookup(request)
+        return default if hit is None else hit.value
+
+    def _home(self, kind: str) -> Any:
+        near = self._core.tiers.near
+        assert near is not None
+        home = self._homes[kind] = near.home(self._space.tenant, self._space.namespace, kind)
+        return home
+
+    def lookup(self, request: object, *, control: CacheControl | None = None) -> Hit | None:
+        """The fresh stored answer with how, how old and from where it is, or None."""
+        self._open()
+        wish = DEFAULT_WISH if control is None else self._wish(control=control)
+        key = self._key(request, sample=wish.control.sample)
+        return drive(self._engine.lookup(BLOCKING, self._space, key, wish, request=request))
+
+    def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
+        """The values of several requests in their order, `default` where absent: one round trip per tier."""
+        self._open()
+        keys = [self._key(request) for request in requests]
+        hits = drive(self._engine.lookup_many(BLOCKING, self._space, keys, DEFAULT_WISH))
+        return [default if hit is None else hit.value for hit in hits]
+
+    def set(self, request: object, value: object, **options: Any) -> bool:
+        """Store a value; answers whether it is stored.
+
+        Options: ttl, tags, sources, cost, durable, stale_while_revalidate, stale_if_error, jitter, sliding, eager,
+        content_type, meta, returns. Raises `UnstorableValue` for a value that would not come back equal; trouble with
+        storage raises `NotWritten` only with `durable=True` or a strict cache.
+        """
+        self._open()
+        wish = self._wish(**options)
+        key = self._key(request, sample=wish.control.sample)
+        return drive(self._engine.store(BLOCKING, self._space, key, value, wish, request=request))
+
+    def set_many(self, pairs: Iterable[tuple[object, object]], **options: Any) -> int:
+        """Store (request, value) pairs with the same options; answers how many are stored."""
+        self._open()
+        wish = self._wish(**options)
+        listed = [(self._key(request), value) for request, value in pairs]
+        return drive(self._engine.store_many(BLOCKING, self._space, listed, wish))
+
+    def get_or_compute(self, request: object, compute: Callable[[], Any], **options: Any) -> Any:
+        """The stored answer, or that of `compute()`, which runs once however many callers miss at the same time.
+
+        Options as for `set`, and control, store_if. What `compute` raises is raised and not stored; a value that
+        cannot be stored is returned and not stored.
+        """
+        self._open()
+        if inspect.iscoroutinefunction(compute):
+            raise ConfigurationError(
+                "compute is an async function; use `await cache.aio.get_or_compute(…)` or an AsyncCache"
+            )
+        wish = self._wish(**options)
+        key = self._key(request, sample=wish.control.sample)
+        return drive(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request))
+
+    def delete(self, request: object) -> bool:
+        """Remove one entry everywhere; answers whether there was one."""
+        self._open()
+        return bool(self.invalidate(request=request))
+
+    def invalidate(
+        self,
+        *,
+        tag: str | None = None,
+        pattern: str | None = None,
+        namespace: str | None = None,
+        source: str | None = None,
+        count: bool = False,
+        **request: Any,
+    ) -> int | None:
+        """Make what one selector names unservable; with `count` answers how many live entries it concerned, by scan.
+
+        Selectors: tag, pattern (a glob over plain keys), namespace, source, request. Exactly one.
+        """
+        self._open()
+        space, selector = self._selected(tag, pattern, namespace, source, request)
+        answer = drive(self._core.invalidation.apply(BLOCKING, space, selector, count=count))
+        return answer if count or request else None
+
+    def memoize(
+        self,
+        function: F | None = None,
+        *,
+        ttl: Duration | None = None,
+        tags: Sequence[str] | Callable[..., Sequence[str]] = (),
+        version: str = "",
+        ignore: Sequence[str] = (),
+        **options: Any,
+    ) -> Any:
+        """A decorator: the function's answers are cached by its name, version and arguments, types exactly.
+
+        `tags` may be a function of the arguments. `ignore` names arguments that do not count, such as `self`. The
+        return annotation (or `returns=`) lets dataclasses, pydantic models and enums be stored. On an async function
+        it uses the async face.
+        """
+        return memoized(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
+
+    def close(self) -> None:
+        """Finish background work and let go of everything. Views share it; only the root closes."""
+        if not self._root:
+            raise AgentCacheError("this is a view; close the cache it was made from")
+        if self._core.closed:
+            return
+        self._core.background.stop()
+        self._core.background.drain()
+        self._core.closed = True
+        drive(self._core.close(BLOCKING))
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._root:
+            self.close()
+
+
+class AsyncCache(View):
+    """A cache for event loops: the same names as `Cache`, awaited."""
+
+    _face = "async"
+
+    @property
+    def blocking(self) -> Cache:
+        """The blocking face of the same cache and view."""
+        if self._twin is None:
+            self._twin = self._as(Cache, root=self._root)
+            self._twin._twin = self
+        twin: Cache = self._twin
+        return twin
+
+    async def get(self, request: object, default: Any = MISSING) -> Any:
+        """As `Cache.get`."""
+        hit = await self.lookup(request)
+        return default if hit is None else hit.value
+
+    async def lookup(self, request: object, *, control: CacheControl | None = None) -> Hit | None:
+        """As `Cache.lookup`."""
+        self._open()
+        wish = DEFAULT_WISH if control is None else self._wish(control=control)
+        key = self._key(request, sample=wish.control.sample)
+        return await self._engine.lookup(ASYNC, self._space, key, wish, request=request)
+
+    async def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
+        """As `Cache.get_many`."""
+        self._open()
+        keys = [self._key(request) for request in requests]
+        hits = await self._engine.lookup_many(ASYNC, self._space, keys, DEFAULT_WISH)
+        return [default if hit is None else hit.value for hit in hits]
+
+    async def set(self, request: object, value: object, **options: Any) -> bool:
+        """As `Cache.set`."""
+        self._open()
+        wish = self._wish(**options)
+        key = self._key(request, sample=wish.control.sample)
+        return await self._engine.store(ASYNC, self._space, key, value, wish, request=request)
+
+    async def set_many(self, pairs: Iterable[tuple[object, object]], **options: Any) -> int:
+        """As `Cache.set_many`."""
+        self._open()
+        wish = self._wish(**options)
+        listed = [(self._key(request), value) for request, value in pairs]
+        return await self._engine.store_many(ASYNC, self._space, listed, wish)
+
+    async def get_or_compute(self, request: object, compute: Callable[[], Awaitable[Any] | Any], **options: Any) -> Any:
+        """As `Cache.get_or_compute`; `compute` may be an async function or a plain one."""
+        self._open()
+        wish = self._wish(**options)
+        key = self._key(request, sample=wish.control.sample)
+        return await self._engine.compute(ASYNC, self._space, key, compute, wish, request=request)
+
+    async def delete(self, request: object) -> bool:
+        """As `Cache.delete`."""
+        return bool(await self.invalidate(request=request))
+
+    async def invalidate(
+        self,
+        *,
+        tag: str | None = None,
+        pattern: str | None = None,
+        namespace: str | None = None,
+        source: str | None = None,
+        count: bool = False,
+        **request: Any,
+    ) -> int | None:
+        """As `Cache.invalidate`."""
+        self._open()
+        space, selector = self._selected(tag, pattern, namespace, source, request)
+        answer = await self._core.invalidation.apply(ASYNC, space, selector, count=count)
+        return answer if count or request else None
+
+    def memoize(
+        self,
+        function: F | None = None,
+        *,
+        ttl: Duration | None = None,
+        tags: Sequence[str] | Callable[..., Sequence[str]] = (),
+        version: str = "",
+        ignore: Sequence[str] = (),
+        **options: Any,
+    ) -> Any:
+        """As `Cache.memoize`; a plain function becomes an async one."""
+        return memoized_async(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
+
+    async def close(self) -> None:
+        """As `Cache.close`."""
+        if not self._root:
+            raise AgentCacheError("this is a view; close the cache it was made from")
+        if self._core.closed:
+            return
+        self._core.background.stop()
+        await self._core.background.drain_async()
+        self._core.closed = True
+        await self._core.close(ASYNC)
+
+    async def __aenter__(self) -> AsyncCache:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._root:
+            await self.close()

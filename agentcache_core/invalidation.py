@@ -1,0 +1,205 @@
+"""Invalidation: by request, tag, pattern, namespace or source; in this process at once, and on the authority.
+
+What the authority cannot record now is applied here, journalled, told, and tried again before the authority is read
+the next time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from agentcache_core.authority import compiled, text_of
+from agentcache_core.cuts import Cuts
+from agentcache_core.errors import CorruptFrame, NotWritten
+from agentcache_core.events import Events
+from agentcache_core.keys import Key
+from agentcache_core.model import Freshness
+from agentcache_core.policy.freshness import freshness
+from agentcache_core.runtime import Runtime
+from agentcache_core.space import Space
+from agentcache_core.store.entries import EntryRecord
+from agentcache_core.tier import Trouble
+from agentcache_core.tiering import TOMBSTONE, Tiers, record_of
+
+SOURCE = "source:"
+"""The reserved prefix that makes a source a tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByRequest:
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class ByTag:
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByPattern:
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByNamespace:
+    """Everything in the space it is applied to."""
+
+
+Selector = ByRequest | ByTag | ByPattern | ByNamespace
+
+
+def selects(selector: Selector, record: EntryRecord) -> bool:
+    """Whether an entry is concerned; a `ByRequest` never is, since it names its entry directly."""
+    match selector:
+        case ByTag(tag):
+            return any(name == tag for name, _ in record.tags)
+        case ByPattern(pattern):
+            text = text_of(record.plain)
+            return text is not None and compiled(pattern).match(text) is not None
+        case ByNamespace():
+            return True
+        case ByRequest():
+            return False
+
+
+class Invalidation:
+    """Carries selectors out on the tiers of one cache."""
+
+    def __init__(self, tiers: Tiers, events: Events, *, strict: bool) -> None:
+        self._tiers = tiers
+        self._events = events
+        self._strict = strict
+        self._journal: list[tuple[Space, Selector]] = []
+        tiers.before_authority = self.replay_journal
+
+    async def apply(self, rt: Runtime, space: Space, selector: Selector, *, count: bool = False) -> int | None:
+        """Invalidate; with `count`, answer how many live entries were concerned. With `strict` it raises
+        `NotWritten` when the authority could not record it; it is then still applied in this process."""
+        counted = await self.count(rt, space, selector) if count else None
+        space.counters.invalidations += 1
+        existed = self._apply_here(space, selector)
+        if not self._tiers.local:
+            trouble = await self._record(rt, space, selector)
+            if isinstance(trouble, Trouble):
+                self._journal.append((space, selector))
+                self._tiers.journalled.add(space)
+                self._events.tell("pending", tenant=space.tenant, namespace=space.namespace, reason=str(trouble.error))
+                if self._strict:
+                    raise NotWritten(
+                        f"the authority did not record the invalidation: {trouble.error}"
+                    ) from trouble.error
+            elif isinstance(selector, ByRequest):
+                existed = existed or bool(trouble)
+        self._events.tell(
+            "invalidate",
+            tenant=space.tenant,
+            namespace=space.namespace,
+            reason=type(selector).__name__,
+            detail={"selector": _shown(selector)},
+        )
+        if isinstance(selector, ByRequest):
+            return int(existed)
+        return counted
+
+    def _apply_here(self, space: Space, selector: Selector) -> bool:
+        cuts, near = Cuts(space), self._tiers.near
+        match selector:
+            case ByRequest(key):
+                cuts.note("request", key.address)
+                return near is not None and near.remove(near.home(space.tenant, space.namespace, key.kind), key.address)
+            case ByTag(tag):
+                cuts.note("tag", tag)
+                if near is not None:
+                    for _, home in near.homes(space.tenant, space.namespace):
+                        near.remove_many(home, near.tagged(home, tag))
+            case ByPattern(pattern):
+                cuts.note("pattern", pattern)
+                if near is not None:
+                    match_ = compiled(pattern).match
+                    for kind, home in near.homes(space.tenant, space.namespace):
+                        if kind == "text":
+                            near.remove_many(
+                                home, [slot.key for slot in near.snapshot(home) if match_(text_of(slot.key) or "")]
+                            )
+            case ByNamespace():
+                cuts.note("namespace", None)
+                self._tiers.drop_near(space)
+        return False
+
+    async def _record(self, rt: Runtime, space: Space, selector: Selector) -> Any:
+        """Make it true on the authority; answers a `Trouble` when that failed."""
+        tiers = self._tiers
+        authority = tiers.authority
+        assert authority is not None
+        held = tiers.of(rt, space)
+        match selector:
+            case ByRequest(key):
+                return await tiers.remove(rt, space, key)
+            case ByTag(tag):
+                return await authority.attempt(space, "invalidate", held.move_tag(tag))
+            case ByPattern(pattern):
+                return await authority.attempt(space, "invalidate", held.bump(cut=True, ban=pattern))
+            case ByNamespace():
+                return await authority.attempt(space, "invalidate", held.bump(cut=True, lineage=True))
+
+    async def replay_journal(self, rt: Runtime, space: Space) -> bool:
+        """Try again what this namespace's authority missed; answers whether nothing is left."""
+        mine = [entry for entry in self._journal if entry[0] is space]
+        for entry in mine:
+            if isinstance(await self._record(rt, space, entry[1]), Trouble):
+                return False
+            self._journal.remove(entry)
+        self._tiers.journalled.discard(space)
+        return True
+
+    @property
+    def pending(self) -> int:
+        """Invalidations the authority has yet to record."""
+        return len(self._journal)
+
+    async def count(self, rt: Runtime, space: Space, selector: Selector) -> int:
+        """The number of live entries a selector concerns, by scan."""
+        total = 0
+        async for _, record in self.entries(rt, space):
+            total += selects(selector, record)
+        return total
+
+    async def entries(self, rt: Runtime, space: Space) -> Any:
+        """The live entries of a namespace on its authority as (name, record); values come along where inline."""
+        tiers, now = self._tiers, self._tiers.clock.now()
+        if tiers.local:
+            assert tiers.near is not None
+            for kind, home in tiers.near.homes(space.tenant, space.namespace):
+                for slot in tiers.near.snapshot(home):
+                    record = record_of(slot, kind)
+                    if freshness(record.stale_at, record.expires_at, now) is not Freshness.GONE:
+                        yield str(slot.key).encode("utf-8", "surrogatepass"), record
+            return
+        authority = tiers.authority
+        assert authority is not None
+        store, held = authority.store(rt.face), tiers.of(rt, space)
+        held.observe((await held.read([space.generation_name]))[0])
+        async for stat in store.scan(space.entries_prefix):
+            stored = await store.get(stat.name)
+            if not stored:
+                continue
+            try:
+                record = authority.decode(space, stat.name, stored)
+            except CorruptFrame:
+                continue
+            gone = freshness(record.stale_at, record.expires_at, now) is Freshness.GONE
+            if record.kind != TOMBSTONE and not gone and await held.servable(record):
+                yield stat.name, record
+
+
+def _shown(selector: Selector) -> str:
+    match selector:
+        case ByRequest(key):
+            return key.digest.hex()
+        case ByTag(tag):
+            return tag
+        case ByPattern(pattern):
+            return pattern
+        case ByNamespace():
+            return ""

@@ -1,0 +1,83 @@
+"""From what a user wrote to open tiers: URLs, `Tier`s and backend instances, checked once, with clear errors."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from agentcache_core.codec.pipeline import Pipeline
+from agentcache_core.errors import ConfigurationError
+from agentcache_core.events import Events
+from agentcache_core.near import NearTier
+from agentcache_core.runtime import Face
+from agentcache_core.settings import Settings
+from agentcache_core.space import Space
+from agentcache_core.tier import StoredTier, Tier
+from agentcache_core.tiering import Tiers
+from agentcache_core.urls import open_backend, parse_url
+
+Specs = Any
+"""A URL, a `Tier`, a backend, or a list of these."""
+
+
+def open_tiers(specs: Specs, settings: Settings, events: Events, *, face: Face) -> Tiers:
+    """The tiers a cache was asked for, hottest first. Raises `ConfigurationError` where they cannot work together."""
+    listed = list(specs) if isinstance(specs, list | tuple) else [specs]
+    if not listed:
+        raise ConfigurationError('tiers must name at least one, such as Cache("memory://")')
+    near: NearTier | None = None
+    stored: list[StoredTier] = []
+    for position, given in enumerate(listed):
+        spec = given if isinstance(given, Tier) else Tier(given)
+        source = spec.url_or_backend
+        if _is_memory(source):
+            if position:
+                raise ConfigurationError("memory:// must be the first tier, and there can be only one")
+            near = _open_memory(source)
+        else:
+            stored.append(_stored_tier(spec, settings, events, face, taken={tier.name for tier in stored}))
+    return Tiers(near, stored, clock=settings.clock, events=events, max_staleness=settings.max_staleness, face=face)
+
+
+def _is_memory(source: Any) -> bool:
+    if isinstance(source, str):
+        return source.partition("://")[0].lower() == "memory"
+    return hasattr(source, "homes") and hasattr(source, "size_bytes")
+
+
+def _open_memory(source: Any) -> NearTier:
+    opened: Any = open_backend(source) if isinstance(source, str) else source
+    return opened  # type: ignore[no-any-return]  # a memory URL opens a NearTier, which is no backend
+
+
+def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, taken: set[str]) -> StoredTier:
+    source = spec.url_or_backend
+    if isinstance(source, str):
+        name = parse_url(source).shown
+
+        def open_store(wanted: Face) -> Any:
+            return open_backend(source, face=wanted)
+    else:
+        name = type(source).__name__
+        kind: Face = "async" if inspect.iscoroutinefunction(getattr(source, "get", None)) else "blocking"
+        if not all(callable(getattr(source, verb, None)) for verb in ("get", "put", "delete", "scan", "close")):
+            raise ConfigurationError(f"a tier is a URL, a Tier or a backend, got {type(source).__name__}")
+
+        def open_store(wanted: Face) -> Any:
+            if wanted == kind:
+                return source
+            if wanted == "async":
+                raise ConfigurationError(
+                    f"{name} is a blocking backend; give an AsyncCache in_threads({name}(…)) instead"
+                )
+            raise ConfigurationError(f"{name} is an async backend; use it with AsyncCache, or give Cache a URL")
+
+    while name in taken:
+        name += "'"
+
+    def make_pipeline(space: Space) -> Pipeline:
+        return Pipeline(tenant=space.tenant, secret=settings.secret, keyring=settings.keyring)
+
+    tier = StoredTier(spec, name=name, open_store=open_store, make_pipeline=make_pipeline, events=events)
+    tier.store(face)
+    return tier

@@ -1,0 +1,191 @@
+"""One body, two faces: rooms that do I/O are written once as `async def`; here is how each face runs them.
+
+The blocking face drives a coroutine by hand: nothing in it ever suspends, because everything awaited there answers
+at once. The async face awaits the same coroutine on its event loop. Only this room and `background` know threads
+and event loops; asyncio is imported when an async face is first used.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
+
+from agentcache_core.backend import Backend, Capabilities, Stat, Stored, Version
+from agentcache_core.model import Missing
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+Face = Literal["blocking", "async"]
+
+
+def drive(body: Coroutine[Any, Any, T]) -> T:
+    """Run a body that never suspends, and answer its result. `RuntimeError` if it does suspend: a bug of ours."""
+    try:
+        body.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    body.close()
+    raise RuntimeError("a blocking body suspended; something awaited in it belongs to the async face")
+
+
+class Gate:
+    """A one-shot gate that threads and tasks of any loop may wait at. `open` lets everybody through, for good."""
+
+    __slots__ = ("_event", "_lock", "_loops", "opened")
+
+    def __init__(self) -> None:
+        self.opened = False
+        self._lock = threading.Lock()
+        self._event: threading.Event | None = None
+        self._loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def open(self) -> None:
+        with self._lock:
+            self.opened = True
+            event, loops, self._loops = self._event, self._loops, []
+        if event is not None:
+            event.set()
+        for loop, future in loops:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_release, future)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Block this thread until the gate opens or `seconds` pass; answers whether it is open."""
+        with self._lock:
+            if self.opened:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
+        return self._event.wait(seconds)
+
+    async def wait_async(self, seconds: float | None = None) -> bool:
+        """Suspend this task until the gate opens or `seconds` pass; answers whether it is open."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self.opened:
+                return True
+            future = loop.create_future()
+            self._loops.append((loop, future))
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            return self.opened
+        return True
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def running_loop() -> object | None:
+    """The event loop this thread is running, if any; asks without importing asyncio."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio._get_running_loop() if asyncio is not None else None
+
+
+class Runtime(Protocol):
+    """What a face offers to the bodies it runs."""
+
+    face: Face
+
+    async def call(self, function: Callable[[], Any]) -> Any: ...
+    async def wait(self, gate: Gate, seconds: float | None = None) -> bool: ...
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class BlockingRuntime:
+    """The face of threads: everything awaited answers at once, waiting blocks the thread."""
+
+    __slots__ = ()
+    face: Face = "blocking"
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        return function()
+
+    async def wait(self, gate: Gate, seconds: float | None = None) -> bool:
+        return gate.wait(seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+
+class AsyncRuntime:
+    """The face of event loops: waiting suspends the task; a plain function as computation is called as it is."""
+
+    __slots__ = ()
+    face: Face = "async"
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        answer = function()
+        if isinstance(answer, Awaitable):
+            return await answer
+        return answer
+
+    async def wait(self, gate: Gate, seconds: float | None = None) -> bool:
+        return await gate.wait_async(seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+
+BLOCKING = BlockingRuntime()
+ASYNC = AsyncRuntime()
+
+
+class Immediate:
+    """A blocking backend in the shape of an async one whose every answer is there at once, for `drive`.
+
+    Further powers (batch, log, lease …) appear on it exactly where the backend has them.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.capabilities: Capabilities = backend.capabilities
+
+    async def get(self, name: bytes) -> Stored | Missing:
+        return self.backend.get(name)
+
+    async def put(
+        self,
+        name: bytes,
+        data: bytes,
+        *,
+        expires_at: float | None = None,
+        if_absent: bool = False,
+        if_version: Version | None = None,
+        weight: float | None = None,
+    ) -> Version | None:
+        return self.backend.put(
+            name, data, expires_at=expires_at, if_absent=if_absent, if_version=if_version, weight=weight
+        )
+
+    async def delete(self, name: bytes, *, if_version: Version | None = None) -> bool:
+        return self.backend.delete(name, if_version=if_version)
+
+    async def scan(self, prefix: bytes, *, after: bytes = b"") -> AsyncIterator[Stat]:
+        for stat in self.backend.scan(prefix, after=after):
+            yield stat
+
+    async def close(self) -> None:
+        self.backend.close()
+
+    def __getattr__(self, power: str) -> Any:
+        method = getattr(self.backend, power)
+        if not callable(method):
+            return method
+
+        async def answer(*args: Any, **options: Any) -> Any:
+            return method(*args, **options)
+
+        self.__dict__[power] = answer
+        return answer

@@ -1,0 +1,56 @@
+"""The settings of one cache, checked once at construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from agentcache_core.clock import Clock
+from agentcache_core.codec.encrypt import Keyring
+from agentcache_core.codec.serialize import Serializer
+from agentcache_core.errors import ConfigurationError
+from agentcache_core.policy.freshness import Lifetime
+
+Mode = Literal["live", "record", "replay", "refresh", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a cache was asked to be. Durations in seconds, sizes in bytes; `docs/modes.md` tells what a mode does."""
+
+    clock: Clock
+    lifetime: Lifetime
+    mode: Mode = "live"
+    secret: bytes | None = None
+    keyring: Keyring | None = None
+    max_staleness: float = 5.0
+    deadline: float = 0.25
+    inline_max: int = 16 * 1024
+    strict: bool = False
+    background: bool = True
+    maintenance: Literal["auto", "manual"] = "auto"
+    serializers: Sequence[Serializer] = ()
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ConfigurationError(f"mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
+        if self.maintenance not in ("auto", "manual"):
+            raise ConfigurationError(f"maintenance must be 'auto' or 'manual', got {self.maintenance!r}")
+        if self.deadline <= 0:
+            raise ConfigurationError("deadline must be more than 0 seconds")
+
+    @property
+    def reads(self) -> bool:
+        """Whether look-ups may be answered from the cache."""
+        return self.mode in ("live", "record", "replay")
+
+    @property
+    def writes(self) -> bool:
+        """Whether answers are stored."""
+        return self.mode in ("live", "record", "refresh")
+
+    @property
+    def timeless(self) -> bool:
+        """Whether recordings are served whatever their age."""
+        return self.mode in ("record", "replay")

@@ -1,0 +1,246 @@
+"""One tier over a backend: entries in their frames, and what to do when the backend fails.
+
+A tier never raises in normal use: trouble becomes an answer that says so, an event and a count. Only `strict` and
+`durable` callers turn that answer into an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from agentcache_core.backend import AsyncBackend, Backend, Stored, Version
+from agentcache_core.batch import fetch
+from agentcache_core.codec.pipeline import Pipeline
+from agentcache_core.errors import BackendError, ConfigurationError, CorruptFrame
+from agentcache_core.events import Events
+from agentcache_core.keys import Key
+from agentcache_core.policy.freshness import Duration, seconds_of
+from agentcache_core.runtime import Face, Immediate, Runtime
+from agentcache_core.space import Space
+from agentcache_core.store.entries import EntryRecord, decode_entry, encode_entry
+from agentcache_core.units import parse_size
+
+T = TypeVar("T")
+MAX_ENTRY = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One level of storage and its limits, hottest first in `Cache([...])`.
+
+    url_or_backend: where. max_value, min_value: bytes ("64KiB" or a number) of payload that this tier takes.
+    max_age: a tier keeps nothing longer than this. write: "through" writes at once, "back" later, "around" never
+    (the tier fills by promotion). promote: whether answers found in colder tiers are copied here.
+    """
+
+    url_or_backend: str | Backend | AsyncBackend
+    max_value: int | str | None = None
+    min_value: int | str | None = None
+    max_age: Duration | None = None
+    write: Literal["through", "back", "around"] = "through"
+    promote: bool = True
+
+    def __post_init__(self) -> None:
+        if self.write not in ("through", "back", "around"):
+            raise ConfigurationError(f"Tier.write must be 'through', 'back' or 'around', got {self.write!r}")
+        bytes_of(self.max_value, "Tier.max_value")
+        bytes_of(self.min_value, "Tier.min_value")
+        if self.max_age is not None:
+            seconds_of(self.max_age, name="Tier.max_age")
+
+
+def bytes_of(size: int | str | None, name: str) -> int | None:
+    """A size in bytes from a number or text like "64KiB"; `ConfigurationError` naming `name` when it is neither."""
+    if size is None:
+        return None
+    if isinstance(size, str):
+        return parse_size(size, name)
+    if type(size) is not int or size < 0:
+        raise ConfigurationError(f"{name} must be a number of bytes of at least 0 or text like '64KiB', got {size!r}")
+    return size
+
+
+@dataclass(slots=True)
+class Found:
+    """An entry as a tier gave it. `value` is the object itself, or payload bytes when `packed`."""
+
+    record: EntryRecord
+    value: Any
+    packed: bool
+    tier: str
+    depth: int
+    version: Version | None = None
+
+
+class Trouble:
+    """What a tier answers instead of raising: the backend's failure."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BackendError) -> None:
+        self.error = error
+
+
+class StoredTier:
+    """A tier over a backend that keeps bytes."""
+
+    near = False
+
+    def __init__(
+        self,
+        spec: Tier,
+        *,
+        name: str,
+        open_store: Callable[[Face], Any],
+        make_pipeline: Callable[[Space], Pipeline],
+        events: Events,
+    ) -> None:
+        self.spec = spec
+        self.name = name
+        self.max_value = bytes_of(spec.max_value, "Tier.max_value")
+        self.min_value = bytes_of(spec.min_value, "Tier.min_value") or 0
+        self.max_age = None if spec.max_age is None else seconds_of(spec.max_age)
+        self.hits = 0
+        self.errors = 0
+        self.available = True
+        self._open_store = open_store
+        self._make_pipeline = make_pipeline
+        self._stores: dict[Face, Any] = {}
+        self._pipelines: dict[str, Pipeline] = {}
+        self._events = events
+
+    def store(self, face: Face) -> Any:
+        """The backend of this tier in the shape of an async one, for a face; opened on first use."""
+        store = self._stores.get(face)
+        if store is None:
+            store = self._open_store(face)
+            if face == "blocking":
+                store = Immediate(store)
+            self._stores[face] = store
+        return store
+
+    def pipeline(self, space: Space) -> Pipeline:
+        pipeline = self._pipelines.get(space.tenant)
+        if pipeline is None:
+            pipeline = self._pipelines[space.tenant] = self._make_pipeline(space)
+        return pipeline
+
+    def takes(self, size: int) -> bool:
+        """Whether a payload of `size` bytes belongs in this tier."""
+        return size >= self.min_value and (self.max_value is None or size <= self.max_value)
+
+    async def attempt(self, space: Space, verb: str, work: Awaitable[T]) -> T | Trouble:
+        """Await `work` on this tier's backend; trouble of any kind becomes an answer, a count and an event."""
+        try:
+            answer = await work
+        except BackendError as error:
+            trouble = error
+        except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; the agent must not
+            trouble = BackendError(f"{type(error).__name__}: {error}")
+            trouble.__cause__ = error
+        else:
+            self.available = True
+            return answer
+        self.errors += 1
+        self.available = False
+        space.counters.errors += 1
+        self._events.tell(
+            "backend_error",
+            tenant=space.tenant,
+            namespace=space.namespace,
+            tier=self.name,
+            reason=f"{type(trouble).__name__}: {trouble}",
+            detail={"verb": verb},
+        )
+        return Trouble(trouble)
+
+    async def read(
+        self, rt: Runtime, space: Space, key: Key, depth: int, *, generation: bool
+    ) -> tuple[Found | None, Stored | Any] | Trouble:
+        """One entry, and the generation record with it where this tier is the authority: one round trip."""
+        name = space.entry_name(key)
+        names = [name, space.generation_name] if generation else [name]
+        answers = await self.attempt(space, "get", fetch(self.store(rt.face), names))
+        if isinstance(answers, Trouble):
+            return answers
+        found = await self._decoded(rt, space, name, answers[0], key.kind, depth)
+        return found, (answers[1] if generation else None)
+
+    async def read_many(
+        self, rt: Runtime, space: Space, keys: Sequence[Key], depth: int, *, generation: bool
+    ) -> tuple[list[Found | None], Stored | Any] | Trouble:
+        """Many entries in one round trip, in the order asked; generation as in `read`."""
+        names = [space.entry_name(key) for key in keys]
+        asked = [*names, space.generation_name] if generation else names
+        answers = await self.attempt(space, "get_many", fetch(self.store(rt.face), asked))
+        if isinstance(answers, Trouble):
+            return answers
+        found = [
+            await self._decoded(rt, space, name, answer, key.kind, depth)
+            for name, answer, key in zip(names, answers, keys, strict=False)
+        ]
+        return found, (answers[-1] if generation else None)
+
+    async def _decoded(
+        self, rt: Runtime, space: Space, name: bytes, stored: Stored | Any, kind: str, depth: int
+    ) -> Found | None:
+        if not stored:
+            return None
+        try:
+            record = self.decode(space, name, stored)
+        except CorruptFrame as error:
+            await self.discard_corrupt(rt, space, name, stored, error)
+            return None
+        if record.kind != kind:
+            return None  # a tombstone
+        return Found(record, record.payload, True, self.name, depth, stored.version)
+
+    def decode(self, space: Space, name: bytes, stored: Stored | Any) -> EntryRecord:
+        """The record in stored bytes; `CorruptFrame` also for what is not bytes at all."""
+        try:
+            return decode_entry(stored.data, self.pipeline(space), max_size=MAX_ENTRY, bound_to=name)
+        except (AttributeError, TypeError) as error:
+            raise CorruptFrame(f"the backend answered {type(stored).__name__} instead of stored bytes") from error
+
+    def encode(self, space: Space, name: bytes, record: EntryRecord) -> bytes:
+        return encode_entry(record, self.pipeline(space), bound_to=name)
+
+    async def discard_corrupt(self, rt: Runtime, space: Space, name: bytes, stored: Any, error: CorruptFrame) -> None:
+        """Report a damaged entry and remove exactly it."""
+        space.counters.errors += 1
+        self._events.tell("corrupt", tenant=space.tenant, namespace=space.namespace, tier=self.name, reason=str(error))
+        version = getattr(stored, "version", None)
+        if isinstance(version, bytes):
+            await self.attempt(space, "delete", self.store(rt.face).delete(name, if_version=version))
+
+    def limited(self, record: EntryRecord, now: float) -> EntryRecord:
+        """The record as this tier keeps it: no longer than its max_age."""
+        if self.max_age is None:
+            return record
+        last = now + self.max_age
+        if record.expires_at is not None and record.expires_at <= last:
+            return record
+        stale_at = last if record.stale_at is None else min(record.stale_at, last)
+        return replace(record, stale_at=stale_at, expires_at=last)
+
+    async def put(
+        self, rt: Runtime, space: Space, key: Key, record: EntryRecord, **condition: Any
+    ) -> Version | Trouble | None:
+        """Write one entry; None when the condition did not hold."""
+        name = space.entry_name(key)
+        return await self.attempt(
+            space,
+            "put",
+            self.store(rt.face).put(name, self.encode(space, name, record), expires_at=record.expires_at, **condition),
+        )
+
+    async def delete(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
+        return await self.attempt(space, "delete", self.store(rt.face).delete(space.entry_name(key)))
+
+    async def close(self, rt: Runtime) -> None:
+        """Close the store of this face; the other face closes its own."""
+        store = self._stores.pop(rt.face, None)
+        if store is not None:
+            await store.close()

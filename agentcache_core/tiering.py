@@ -1,0 +1,402 @@
+"""The tiers in order: find from the hottest, promote on worth, write through, remove everywhere.
+
+The authority (the coldest shared tier, or the only durable one) holds the truth; every other tier holds near copies.
+A near copy is served while its namespace was confirmed within `max_staleness`; each read from the authority confirms
+it on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentcache_core.authority import TOMBSTONE_SECONDS, StoredAuthority, verdict
+from agentcache_core.clock import Clock
+from agentcache_core.errors import BackendError
+from agentcache_core.events import Events
+from agentcache_core.keys import Key
+from agentcache_core.model import Freshness
+from agentcache_core.near import NearTier, Slot
+from agentcache_core.policy.freshness import freshness
+from agentcache_core.runtime import Face, Runtime
+from agentcache_core.space import Generation, Space, Stamp
+from agentcache_core.store.entries import EntryRecord
+from agentcache_core.tier import Found, StoredTier, Trouble
+
+TOMBSTONE = ""
+"""The kind of a tombstone record: no request has it."""
+LOCAL_LINEAGE = b"\0" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a write came to: whether the authority has it, whether its condition refused it, or what went wrong."""
+
+    stored: bool
+    outdated: bool = False
+    trouble: BackendError | None = None
+
+
+class Tiers:
+    """The tiers of one cache. `near` is the memory tier when there is one; `stored` the others, hottest first."""
+
+    def __init__(
+        self,
+        near: NearTier | None,
+        stored: Sequence[StoredTier],
+        *,
+        clock: Clock,
+        events: Events,
+        max_staleness: float,
+        face: Face,
+    ) -> None:
+        self.near = near
+        self.stored = tuple(stored)
+        self.clock = clock
+        self.events = events
+        self.max_staleness = max_staleness
+        self.authority = _authority(self.stored, face)
+        self.before_authority: Callable[[Runtime, Space], Awaitable[bool]] | None = None
+        self.journalled: set[Space] = set()
+        self._pending: dict[tuple[str, str, str], list[Key]] = {}
+
+    @property
+    def local(self) -> bool:
+        """Whether the truth is in this process: no tier but memory."""
+        return self.authority is None
+
+    def of(self, rt: Runtime, space: Space) -> StoredAuthority:
+        """The authority of a namespace, on the face that asks."""
+        assert self.authority is not None
+        return StoredAuthority(
+            self.authority.store(rt.face),
+            space,
+            monotonic=self.clock.monotonic(),
+            max_staleness=self.max_staleness,
+        )
+
+    # Finding
+
+    async def find(self, rt: Runtime, space: Space, key: Key) -> Found | None:
+        """The servable entry of a key from the hottest tier that has it, promoted into hotter ones."""
+        if not await self._ready(rt, space):
+            return None
+        version = space.version
+        if self.near is not None and (self.local or await self._trusted(rt, space)):
+            found = self._find_near(space, key)
+            if found is not None:
+                return found
+        for depth, tier in enumerate(self.stored):
+            found = await self._find_stored(rt, space, key, tier, depth)
+            if found is not None:
+                await self.promote(rt, space, key, found, version)
+                return found
+        return None
+
+    async def _ready(self, rt: Runtime, space: Space) -> bool:
+        """Whether the authority knows every invalidation this process has made, after trying again."""
+        if space not in self.journalled:
+            return True
+        return self.before_authority is not None and await self.before_authority(rt, space)
+
+    async def _trusted(self, rt: Runtime, space: Space) -> bool:
+        """Whether near copies of a namespace may be served; asks the authority when that was not confirmed lately."""
+        if self.clock.monotonic() < space.trusted_until:
+            return True
+        authority = self.authority
+        assert authority is not None
+        held = self.of(rt, space)
+        answer = await authority.attempt(space, "confirm", held.read([space.generation_name]))
+        if isinstance(answer, Trouble):
+            return False
+        self._observe(space, held, answer[0])
+        return True
+
+    def _observe(self, space: Space, held: StoredAuthority, record: Any) -> None:
+        """Take note of a generation just read; near copies it does not prove are dropped."""
+        if not held.observe(record):
+            self.drop_near(space)
+
+    def drop_near(self, space: Space) -> None:
+        """Forget every near copy of a namespace in this process."""
+        if self.near is not None:
+            for _, home in self.near.homes(space.tenant, space.namespace):
+                self.near.remove_many(home, list(home))
+
+    def _find_near(self, space: Space, key: Key) -> Found | None:
+        assert self.near is not None
+        home = self.near.home(space.tenant, space.namespace, key.kind)
+        slot = home.get(key.address)
+        if slot is None:
+            return None
+        record = record_of(slot, key.kind)
+        if freshness(record.stale_at, record.expires_at, self.clock.now()) is Freshness.GONE:
+            self.near.remove(home, slot.key, only=slot)
+            return None
+        slot.used = 1
+        return Found(record, slot.value, slot.packed, self.near.name, -1)
+
+    async def _find_stored(self, rt: Runtime, space: Space, key: Key, tier: StoredTier, depth: int) -> Found | None:
+        await self._drain(rt, space, tier)
+        if self._blocked(space, tier):
+            return None
+        at_authority = tier is self.authority
+        if not at_authority and not await self._trusted(rt, space):
+            return None
+        answer = await tier.read(rt, space, key, depth, generation=at_authority)
+        if isinstance(answer, Trouble):
+            return None
+        found, generation = answer
+        if found is None:
+            if at_authority:
+                self._observe(space, self.of(rt, space), generation)
+            return None
+        if not await self._servable(rt, space, tier, found.record, generation if at_authority else None):
+            return None
+        tier.hits += 1
+        return found
+
+    async def find_many(self, rt: Runtime, space: Space, keys: Sequence[Key]) -> list[Found | None]:
+        """`find` for several keys, one round trip per tier."""
+        answers: list[Found | None] = [None] * len(keys)
+        if not await self._ready(rt, space):
+            return answers
+        version = space.version
+        if self.near is not None and (self.local or await self._trusted(rt, space)):
+            answers = [self._find_near(space, key) for key in keys]
+        for depth, tier in enumerate(self.stored):
+            left = [index for index, found in enumerate(answers) if found is None]
+            if not left:
+                break
+            await self._drain(rt, space, tier)
+            at_authority = tier is self.authority
+            if self._blocked(space, tier) or not (at_authority or await self._trusted(rt, space)):
+                continue
+            read = await tier.read_many(rt, space, [keys[index] for index in left], depth, generation=at_authority)
+            if isinstance(read, Trouble):
+                continue
+            found_many, generation = read
+            if at_authority:
+                self._observe(space, self.of(rt, space), generation)
+            for index, found in zip(left, found_many, strict=True):
+                if found is not None and await self._servable(rt, space, tier, found.record, None):
+                    tier.hits += 1
+                    answers[index] = found
+                    await self.promote(rt, space, keys[index], found, version)
+        return answers
+
+    async def _servable(
+        self, rt: Runtime, space: Space, tier: StoredTier, record: EntryRecord, generation: Any
+    ) -> bool:
+        """Whether an entry just read may be served, by its expiry and by what the authority says."""
+        if freshness(record.stale_at, record.expires_at, self.clock.now()) is Freshness.GONE:
+            return False
+        held = self.of(rt, space)
+        if generation is not None:
+            self._observe(space, held, generation)
+        elif tier is not self.authority and space.generation is not None and record.seq < space.generation.lost:
+            return False  # an overwrite may not have reached this tier
+        answer = verdict(record, space)
+        if answer == "unknown" or not space.bans_known:
+            assert self.authority is not None
+            asked = await self.authority.attempt(space, "epochs", held.servable(record))
+            return asked is True
+        return answer == "servable"
+
+    async def promote(self, rt: Runtime, space: Space, key: Key, found: Found, version: int) -> None:
+        """Copy an entry into the hotter tiers, unless something was invalidated since `version` was read."""
+        size = len(found.value)
+        if self.near is not None and self.near.takes(size):
+            self.keep_near(space, key, found.record, found.value, packed=True, unless=lambda: space.version != version)
+        for tier in self.stored[: found.depth]:
+            if tier.spec.promote and tier.takes(size) and space.version == version:
+                await tier.put(rt, space, key, tier.limited(found.record, self.clock.now()))
+
+    def keep_near(
+        self,
+        space: Space,
+        key: Key,
+        record: EntryRecord,
+        value: Any,
+        *,
+        packed: bool,
+        unless: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Put an entry into the memory tier; `record` may be dropped there when it says nothing beyond two times."""
+        near = self.near
+        assert near is not None
+        until = record.stale_at
+        if record.meta.get("sliding") or record.meta.get("eager"):
+            until = 0.0  # every hit takes the long way, where both are seen to
+        home = near.home(space.tenant, space.namespace, key.kind)
+        return near.put(
+            home,
+            key.address,
+            value,
+            packed=packed,
+            until=until,
+            born=record.created_at,
+            record=replace(record, payload=None) if key.sample or says_more(record) else None,
+            unless=unless,
+        )
+
+    # Writing
+
+    async def write(
+        self, rt: Runtime, space: Space, key: Key, record: EntryRecord, *, computed: bool, unless: Callable[[], bool]
+    ) -> Answer:
+        """Write one entry to the authority, then to the other tiers. `computed` answers never replace what was
+        removed or overwritten after their computation began; `unless()` says so for this process."""
+        size = record.size
+        authority = self.authority
+        assert authority is not None
+        if unless():
+            return Answer(False, outdated=True)
+        answer = await self._write_authority(rt, space, key, record, authority, computed=computed)
+        if isinstance(answer, Trouble):
+            return Answer(False, trouble=answer.error)
+        if answer.outdated:
+            return answer
+        for tier in self.stored:
+            if tier is authority or tier.spec.write == "around":
+                continue
+            if not tier.takes(size) or unless():
+                outcome: Any = await tier.delete(rt, space, key)
+            else:
+                outcome = await tier.put(rt, space, key, tier.limited(record, self.clock.now()))
+            if isinstance(outcome, Trouble):
+                await self._missed(rt, space, tier, key)
+        return answer
+
+    async def _write_authority(
+        self, rt: Runtime, space: Space, key: Key, record: EntryRecord, tier: StoredTier, *, computed: bool
+    ) -> Answer | Trouble:
+        record = tier.limited(record, self.clock.now())
+        for _ in range(8):
+            version = await tier.put(rt, space, key, record, if_absent=True)
+            if isinstance(version, Trouble):
+                return version
+            if version is not None:
+                return Answer(True)
+            name = space.entry_name(key)
+            stored = await tier.attempt(space, "get", tier.store(rt.face).get(name))
+            if isinstance(stored, Trouble):
+                return stored
+            if not stored:
+                continue
+            try:
+                old: EntryRecord | None = tier.decode(space, name, stored)
+            except BackendError:
+                old = None
+            newer = old is not None and old.lineage == record.lineage and old.seq > record.seq
+            if computed and newer:
+                return Answer(False, outdated=True)
+            version = await tier.put(rt, space, key, record, if_version=stored.version)
+            if isinstance(version, Trouble):
+                return version
+            if version is None:
+                continue
+            if old is not None and old.kind != TOMBSTONE:
+                bumped = await tier.attempt(space, "generation", self.of(rt, space).bump(cut=False))
+                if isinstance(bumped, Trouble):
+                    return bumped
+            return Answer(True)
+        return Trouble(BackendError("the entry kept changing while it was being written"))
+
+    async def remove(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
+        """Remove one entry everywhere, leaving a tombstone on the authority; answers whether there was one."""
+        existed = False
+        if self.near is not None:
+            existed = self.near.remove(self.near.home(space.tenant, space.namespace, key.kind), key.address)
+        tier = self.authority
+        if tier is None:
+            return existed
+        answer = await tier.attempt(space, "delete", self._bury(rt, space, key, tier))
+        for other in self.stored:
+            if other is not tier and isinstance(await other.delete(rt, space, key), Trouble):
+                await self._missed(rt, space, other, key)
+        if isinstance(answer, Trouble):
+            return answer
+        return existed or answer
+
+    async def _bury(self, rt: Runtime, space: Space, key: Key, tier: StoredTier) -> bool:
+        store, name = tier.store(rt.face), space.entry_name(key)
+        stored = await store.get(name)
+        existed = False
+        if stored:
+            try:
+                record = tier.decode(space, name, stored)
+                existed = record.kind != TOMBSTONE and verdict(record, space) != "dead"
+            except BackendError:
+                existed = False
+        generation: Generation = await self.of(rt, space).bump(cut=True)
+        now = self.clock.now()
+        tombstone = EntryRecord(
+            TOMBSTONE, now, b"", expires_at=now + TOMBSTONE_SECONDS, lineage=generation.lineage, seq=generation.seq
+        )
+        await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
+        return existed
+
+    # What a tier missed while it was away
+
+    async def _missed(self, rt: Runtime, space: Space, tier: StoredTier, key: Key) -> None:
+        """A middle tier did not take a write: its old copy must not be served, here or by others."""
+        self._pending.setdefault((tier.name, space.tenant, space.namespace), []).append(key)
+        self.events.tell("pending", tenant=space.tenant, namespace=space.namespace, tier=tier.name)
+        assert self.authority is not None
+        await self.authority.attempt(space, "generation", self.of(rt, space).bump(cut=False, lost=True))
+
+    def _blocked(self, space: Space, tier: StoredTier) -> bool:
+        return (tier.name, space.tenant, space.namespace) in self._pending
+
+    async def _drain(self, rt: Runtime, space: Space, tier: StoredTier) -> None:
+        """Delete what a tier should have lost, before it is read again."""
+        if not self._pending:
+            return
+        place = (tier.name, space.tenant, space.namespace)
+        keys = self._pending.get(place)
+        while keys:
+            if isinstance(await tier.delete(rt, space, keys[-1]), Trouble):
+                return
+            keys.pop()
+        self._pending.pop(place, None)
+
+    async def stamp(self, rt: Runtime, space: Space, tags: Sequence[str], *, fresh: bool) -> Stamp | Trouble:
+        """What an entry that begins to be computed now must name."""
+        if self.authority is None:
+            return Stamp(LOCAL_LINEAGE, 0, tuple((tag, b"") for tag in tags))
+        return await self.authority.attempt(space, "stamp", self.of(rt, space).stamp(tags, fresh=fresh))
+
+
+def _authority(stored: Sequence[StoredTier], face: Face) -> StoredTier | None:
+    """The coldest shared tier, else the coldest durable one, else the coldest; None when there is only memory."""
+    for wanted in ("shared", "durable"):
+        for tier in reversed(stored):
+            if getattr(tier.store(face).capabilities, wanted):
+                return tier
+    return stored[-1] if stored else None
+
+
+def record_of(slot: Slot, kind: str) -> EntryRecord:
+    """The record a slot stands for."""
+    if slot.record is not None:
+        return slot.record
+    until = None if slot.until == float("inf") else slot.until
+    plain = slot.key if isinstance(slot.key, str | bytes) and kind == "text" else None
+    return EntryRecord(kind, slot.born, plain=plain, stale_at=until, expires_at=until)
+
+
+def says_more(record: EntryRecord) -> bool:
+    """Whether a record holds anything that a slot's two times and its key do not."""
+    return bool(
+        record.tags
+        or record.meta
+        or record.request is not None
+        or record.content_type is not None
+        or record.stale_at != record.expires_at
+        or record.cost.usd_micros
+        or record.cost.seconds
+        or record.cost.input_tokens
+        or record.cost.output_tokens
+    )

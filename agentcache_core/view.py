@@ -1,0 +1,295 @@
+"""What both faces of a cache share: one space of one engine, and the words of its callers turned into wishes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from agentcache_core.background import Background
+from agentcache_core.clock import SYSTEM_CLOCK, Clock
+from agentcache_core.codec.encrypt import Keyring
+from agentcache_core.codec.registered import serializers_for
+from agentcache_core.codec.serialize import Serializer
+from agentcache_core.engine import Engine, Wish
+from agentcache_core.errors import AgentCacheError, CacheClosed, ConfigurationError
+from agentcache_core.events import Events
+from agentcache_core.invalidation import SOURCE, ByNamespace, ByPattern, ByRequest, ByTag, Invalidation, Selector
+from agentcache_core.keys import Key
+from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Cost
+from agentcache_core.opening import Specs, open_tiers
+from agentcache_core.policy.freshness import FOREVER, Duration, lifetime, seconds_of
+from agentcache_core.runtime import Face, Runtime
+from agentcache_core.settings import Settings
+from agentcache_core.space import Space
+from agentcache_core.stats import Stats, TierStats, snapshot
+from agentcache_core.tier import bytes_of
+
+V = TypeVar("V", bound="View")
+DEFAULT_WISH = Wish(FOREVER)
+
+
+class Core:
+    """Everything that the root and all its views and faces share."""
+
+    def __init__(self, specs: Specs, settings: Settings, *, face: Face) -> None:
+        self.settings = settings
+        self.events = Events()
+        self.tiers = open_tiers(specs, settings, self.events, face=face)
+        self.engine = Engine(self.tiers, settings, self.events)
+        self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
+        self.closed = False
+        self._lock = threading.Lock()
+        self._spaces: dict[tuple[str, str], Space] = {}
+
+    @property
+    def background(self) -> Background:
+        return self.engine.background
+
+    @property
+    def fast(self) -> bool:
+        """Whether a hit in memory may take the short cut: nobody listens, and nothing but time decides."""
+        return self.tiers.near is not None and self.settings.mode == "live" and not self.closed
+
+    async def close(self, rt: Runtime) -> None:
+        """Let go of the tiers of a face."""
+        if self.tiers.near is not None:
+            self.tiers.near.close()
+        for tier in self.tiers.stored:
+            await tier.close(rt)
+
+    def space(self, tenant: str, namespace: str) -> Space:
+        place = (tenant, namespace)
+        space = self._spaces.get(place)
+        if space is None:
+            with self._lock:
+                space = self._spaces.get(place)
+                if space is None:
+                    space = self._spaces[place] = Space(tenant, namespace, self.settings.secret)
+        return space
+
+
+class View:
+    """One namespace of one tenant, as its face sees it. Built by `Cache` and `AsyncCache`."""
+
+    _face: Face
+
+    def __init__(
+        self,
+        tiers: Specs = "memory://",
+        *,
+        tenant: str = "",
+        namespace: str = "",
+        semantic: Any = None,
+        mode: str = "live",
+        ttl: Duration | None = None,
+        secret: bytes | str | None = None,
+        keyring: Keyring | None = None,
+        api_key: str | None = None,
+        max_staleness: Duration = "5s",
+        deadline: Duration = "250ms",
+        inline_max: int | str = "16KiB",
+        strict: bool = False,
+        background: bool = True,
+        maintenance: str = "auto",
+        serializers: Sequence[Serializer] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        settings = Settings(
+            clock=clock or SYSTEM_CLOCK,
+            lifetime=lifetime(ttl),
+            mode=mode,  # type: ignore[arg-type]  # Settings refuses any other word
+            secret=secret.encode() if isinstance(secret, str) else secret,
+            keyring=keyring,
+            max_staleness=seconds_of(max_staleness, name="max_staleness"),
+            deadline=seconds_of(deadline, name="deadline"),
+            inline_max=bytes_of(inline_max, "inline_max") or 0,
+            strict=strict,
+            background=background,
+            maintenance=maintenance,  # type: ignore[arg-type]  # likewise
+            serializers=tuple(serializers),
+        )
+        self._bind(Core(tiers, settings, face=self._face), tenant, namespace, root=True, walled=False)
+
+    def _bind(self, core: Core, tenant: str, namespace: str, *, root: bool, walled: bool) -> None:
+        for name, text in (("tenant", tenant), ("namespace", namespace)):
+            if not isinstance(text, str):
+                raise ConfigurationError(f"{name} must be text, got {type(text).__name__}")
+        self._core = core
+        self._engine = core.engine
+        self._space = space = core.space(tenant, namespace)
+        self._root = root
+        self._walled = walled
+        self._key = space.keys.key
+        self._counters = space.counters
+        self._now = core.settings.clock.now
+        self._monotonic = core.settings.clock.monotonic
+        self._local = core.tiers.local
+        self._fast = core.fast
+        near = core.tiers.near
+        self._homes: dict[str, Any] = {}
+        self._text: Any = near.home(tenant, namespace, "text") if near is not None else {}
+        self._twin: Any = None
+
+    def _like(self: V, tenant: str, namespace: str, *, walled: bool) -> V:
+        view = type(self).__new__(type(self))
+        view._bind(self._core, tenant, namespace, root=False, walled=walled)
+        return view
+
+    def _as(self, face: type[V], *, root: bool) -> V:
+        view = face.__new__(face)
+        view._bind(self._core, self._space.tenant, self._space.namespace, root=root, walled=self._walled)
+        return view
+
+    # Views
+
+    def tenant(self: V, tenant: str) -> V:
+        """A view of another tenant: its own keys, digests, tags and figures. A tenant's view cannot leave it."""
+        if self._walled:
+            raise AgentCacheError(f"this is a view of tenant {self._space.tenant!r}, which cannot reach another tenant")
+        return self._like(tenant, self._space.namespace, walled=True)
+
+    def namespace(self: V, namespace: str) -> V:
+        """A view of another namespace of the same tenant."""
+        return self._like(self._space.tenant, namespace, walled=self._walled)
+
+    # Keys
+
+    def key(self, request: object, *, sample: int = 0) -> Key:
+        """The exact key of a request in this view. Raises `KeyingError` where it has no canonical form."""
+        return self._key(request, sample=sample)
+
+    def explain(self, request: object) -> Any:
+        """What counts in a request's key, what does not, and why (`agentcache_core.keys.explain.Explanation`)."""
+        from agentcache_core.keys.explain import explain
+
+        space = self._space
+        return explain(request, tenant=space.tenant, namespace=space.namespace, secret=space.secret)
+
+    def diff(self, request_a: object, request_b: object) -> Any:
+        """Field by field, why two requests have different keys: a tuple of `FieldDiff`, empty when they do not."""
+        from agentcache_core.keys.explain import diff
+
+        return diff(request_a, request_b)
+
+    # Words into wishes
+
+    def _open(self) -> None:
+        if self._core.closed:
+            raise CacheClosed("this cache is closed")
+
+    def _wish(
+        self,
+        *,
+        ttl: Duration | None = None,
+        tags: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        cost: Cost | None = None,
+        control: CacheControl | None = None,
+        stale_while_revalidate: Duration = 0.0,
+        stale_if_error: Duration = 0.0,
+        jitter: float = 0.0,
+        sliding: bool = False,
+        eager: float = 0.0,
+        durable: bool = False,
+        content_type: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        store_if: Callable[[Any], bool] | None = None,
+        returns: Any = None,
+    ) -> Wish:
+        default = self._core.settings.lifetime
+        if ttl is None and not (stale_while_revalidate or stale_if_error or jitter or sliding or eager):
+            life = default
+        else:
+            life = lifetime(
+                ttl if ttl is not None else default.ttl,
+                stale_while_revalidate=stale_while_revalidate,
+                stale_if_error=stale_if_error,
+                jitter=jitter,
+                sliding=sliding,
+                eager=eager,
+            )
+        return Wish(
+            life,
+            _tags(tags, "tags") + tuple(SOURCE + source for source in _tags(sources, "sources")),
+            cost,
+            control or DEFAULT_CONTROL,
+            durable,
+            content_type,
+            dict(meta or {}),
+            store_if=store_if,
+            serializers=() if returns is None else serializers_for(returns),
+        )
+
+    def _selected(
+        self,
+        tag: str | None,
+        pattern: str | None,
+        namespace: str | None,
+        source: str | None,
+        request: Mapping[str, Any],
+    ) -> tuple[Space, Selector]:
+        """The one selector given. `request` holds it under that name where it was given, for None is a request too."""
+        chosen = {"tag": tag, "pattern": pattern, "namespace": namespace, "source": source}
+        chosen = {name: value for name, value in chosen.items() if value is not None} | dict(request)
+        unknown = set(request) - {"request"}
+        if len(chosen) != 1 or unknown:
+            raise ConfigurationError(
+                "invalidate takes exactly one of tag, pattern, namespace, source and request; "
+                f"got {' and '.join(chosen) or 'none'}"
+            )
+        if request:
+            return self._space, ByRequest(self._key(request["request"]))
+        (name, value), *_ = chosen.items()
+        if not isinstance(value, str):
+            raise ConfigurationError(f"invalidate({name}=…) takes text, got {type(value).__name__}")
+        if namespace is not None:
+            return self._core.space(self._space.tenant, namespace), ByNamespace()
+        if pattern is not None:
+            return self._space, ByPattern(pattern)
+        return self._space, ByTag(value if tag is not None else SOURCE + value)
+
+    # Figures
+
+    @property
+    def events(self) -> Events:
+        """Where to listen: `cache.events.subscribe(function)`."""
+        return self._core.events
+
+    def stats(self) -> Stats:
+        """The figures of this namespace in this process, and of the tiers that all views share."""
+        tiers = self._core.tiers
+        listed = []
+        if tiers.near is not None:
+            near = tiers.near
+            listed.append(TierStats(near.name, near.entries, near.size_bytes, 0, 0, near.evictions, True))
+        listed.extend(TierStats(t.name, None, None, t.hits, t.errors, 0, t.available) for t in tiers.stored)
+        authority = tiers.authority.name if tiers.authority is not None else "memory"
+        space = self._space
+        return snapshot(
+            space.counters,
+            tenant=space.tenant,
+            namespace=space.namespace,
+            authority=authority,
+            tiers=tuple(listed),
+            pending_invalidations=self._core.invalidation.pending,
+        )
+
+    def __repr__(self) -> str:
+        names = [tier.name for tier in self._core.tiers.stored]
+        if self._core.tiers.near is not None:
+            names.insert(0, "memory")
+        return (
+            f"{type(self).__name__}({' > '.join(names)}, tenant={self._space.tenant!r}, "
+            f"namespace={self._space.namespace!r})"
+        )
+
+
+def _tags(tags: Sequence[str], name: str) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise ConfigurationError(f"{name} is a list of texts, got the single text {tags!r}; write [{tags!r}]")
+    unique = tuple(dict.fromkeys(tags))
+    for tag in unique:
+        if not isinstance(tag, str) or not tag:
+            raise ConfigurationError(f"{name} holds texts of at least one character, got {tag!r}")
+    return unique
