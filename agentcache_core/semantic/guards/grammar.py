@@ -1,0 +1,171 @@
+"""Guards over how a thing is asked: kind of question, tense, modality, and whom the pronouns mean."""
+
+from __future__ import annotations
+
+from . import words as w
+from .pair import Pair
+from .reading import Reading
+
+_MEASURES = frozenset("many much long old far often tall big fast soon deep high heavy large wide hot cold cheap expensive close likely".split())
+_WAY = frozenset("way ways step steps tip tips method methods do process procedure technique techniques strategy strategies best".split())
+
+
+def kinds(reading: Reading) -> frozenset[str]:
+    """The kinds of question that a text asks: why, when, where, who, how, how-much, what, yes-no, plain."""
+    words = reading.words
+    found: set[str] = set()
+    for i, word in enumerate(words):
+        after = words[i + 1] if i + 1 < len(words) else ""
+        before = words[i - 1] if i else ""
+        if word == "how" and before not in ("know", "learn", "knows", "tell"):
+            found.add("why" if after == "come" else "how-" + after if after in _MEASURES else "how")
+        elif word == "why":
+            found.add("why")
+        elif word == "when" and i < 3:
+            found.add("when")
+        elif word == "where" and i < 3:
+            found.add("where")
+        elif word in ("who", "whom", "whose") and (i < 3 or not found):
+            found.add("who")
+        elif word in ("what", "which") and (i < 4 or not found):
+            rest = words[i + 1 : i + 6]
+            if any(x in ("reason", "reasons", "cause", "causes", "caused") for x in rest):
+                found.add("why")
+            elif after in ("time", "year", "date", "day", "month"):
+                found.add("when")
+            elif after in ("place", "city", "country", "state", "location"):
+                found.add("where")
+                found.add("what")
+            elif after in ("person", "people"):
+                found.add("who")
+            else:
+                found.add("what")
+    if not found and words:
+        first = next((x for x in words if x not in ("so", "and", "but", "please", "hi", "hello", "hey")), "")
+        found.add("yes-no" if first in w.MODAL_CLASS or first in w.BE or first in w.DO or first in w.HAVE else "plain")
+    return frozenset(found)
+
+
+def question(pair: Pair) -> str | None:
+    """Both texts ask the same kind of question."""
+    a, b = kinds(pair.a), kinds(pair.b)
+    if a & b or _compatible(a, b, pair) or _compatible(b, a, pair):
+        return None
+    return f"asks {'/'.join(sorted(a))} against {'/'.join(sorted(b))}"
+
+
+def _compatible(a: frozenset[str], b: frozenset[str], pair: Pair) -> bool:
+    words = pair.a.wordset | pair.b.wordset
+    if "how" in a and ("what" in b or "yes-no" in b) and words & _WAY:
+        return True
+    if "what" in a and "who" in b and words & {"person", "people", "man", "woman", "someone"}:
+        return True
+    if "why" in a and "what" in b and words & {"reason", "reasons", "cause", "causes", "purpose"}:
+        return True
+    return "plain" in a and "yes-no" not in b
+
+
+def tense(pair: Pair) -> str | None:
+    """Both texts speak of the same time: is / was / will be / used to be / becoming."""
+    a, b = _times(pair.a), _times(pair.b)
+    if a == b:
+        return None
+    for cue in ("used to", "no longer", "going to become", "becoming"):
+        if (cue in a) != (cue in b):
+            return f"“{cue}” stands in one text only"
+    plain = {"past", "present", "future"}
+    x, y = a & plain, b & plain
+    if x and y and not (x & y):
+        return f"{'/'.join(sorted(x))} against {'/'.join(sorted(y))}"
+    if "future" in (x ^ y) and (x and y):
+        return "one text speaks of the future"
+    return None
+
+
+def _times(reading: Reading) -> frozenset[str]:
+    words = reading.words
+    found: set[str] = set()
+    for i, word in enumerate(words):
+        after = words[i + 1] if i + 1 < len(words) else ""
+        before = words[i - 1] if i else ""
+        if word in ("used", "use") and after == "to" and (before not in w.BE or word == "use") and before not in ("get", "getting", "got", "can", "to", "i", "be"):
+            # "did she use to be", "she used to be"; not "is used to", "get used to", "which word do I use to".
+            if word == "used" or "did" in words[max(0, i - 6) : i] or "n't" in words[max(0, i - 6) : i]:
+                found.add("used to")
+        elif word in ("becoming", "become", "became", "becomes"):
+            if word == "becoming" and any(x in w.BE for x in words[max(0, i - 4) : i]):
+                found.add("becoming")
+        elif word == "longer" and before == "no":
+            found.add("no longer")
+        if word in w.PAST:
+            found.add("past")
+        elif word in w.PRESENT:
+            found.add("present")
+        elif word in w.FUTURE or (word == "going" and after == "to" and before in ("is", "are", "am", "'s", "'re", "'m") ):
+            found.add("future")
+    return frozenset(found)
+
+
+def modality(pair: Pair) -> str | None:
+    """Both texts ask for the same: whether one can, should, must or would. In "how" questions these are one."""
+    a, b = _modals(pair.a), _modals(pair.b)
+    if a == b:
+        return None
+    if "how" in kinds(pair.a) | kinds(pair.b) and "yes-no" not in kinds(pair.a) | kinds(pair.b):
+        return None
+    if a and b and not (a & b):
+        return f"{'/'.join(sorted(a))} against {'/'.join(sorted(b))}"
+    strong = (a ^ b) & {"should", "must"}
+    if strong and (_opens(pair.a) or _opens(pair.b)):
+        return f"“{min(strong)}” stands in one text only"
+    if "yes-no" in kinds(pair.a) & kinds(pair.b) and a != b and (_opens(pair.a) or _opens(pair.b)):
+        return f"{'/'.join(sorted(a)) or 'no modal verb'} against {'/'.join(sorted(b)) or 'no modal verb'}"
+    return None
+
+
+def _modals(reading: Reading) -> frozenset[str]:
+    found = {w.MODAL_CLASS[x] for x in reading.words if x in w.MODAL_CLASS and x != "need"}
+    text = " ".join(reading.words)
+    if "have to" in text or "has to" in text or "need to" in text or "needs to" in text or "supposed to" in text:
+        found.add("must")
+    if "able to" in text or "allowed to" in text:
+        found.add("can")
+    return frozenset(found)
+
+
+def _opens(reading: Reading) -> bool:
+    return bool(reading.words) and reading.words[0] in w.MODAL_CLASS
+
+
+def coreference(pair: Pair) -> str | None:
+    """The pronouns mean the same persons: he / she, I / you, and no name stands where the other text has a pronoun."""
+    a, b = _persons(pair.a), _persons(pair.b)
+    if a != b:
+        if a and b:
+            return f"{' '.join(a)} against {' '.join(b)}"
+        if any(t.capital for t in (*pair.a.tokens, *pair.b.tokens)):
+            return f"{' '.join(a or b)} in one text only, beside a name"
+    return _speakers(pair)
+
+
+def _persons(reading: Reading) -> tuple[str, ...]:
+    return tuple("he" if x in w.MALE else "she" for x in reading.words if x in w.MALE or x in w.FEMALE)
+
+
+def _speakers(pair: Pair) -> str | None:
+    one, other = _sides(pair.a), _sides(pair.b)
+    both = {"1", "2"}
+    if set(one) == both and set(other) == both and (one[0] != other[0]):
+        return "I and you change places"
+    if len(set(one)) == 1 and len(set(other)) == 1 and one[0] != other[0]:
+        subjects = frozenset(["i", "we", "you"])
+        if not (pair.a.wordset & subjects and pair.b.wordset & subjects):
+            return "mine against yours"
+    return None
+
+
+_SPEAKER = {x: "1" for x in "i me my mine myself we us our ours ourselves".split()} | {x: "2" for x in "you your yours yourself yourselves".split()}
+
+
+def _sides(reading: Reading) -> list[str]:
+    return [_SPEAKER[x] for x in reading.words if x in _SPEAKER]

@@ -1,0 +1,34 @@
+"""The guard over words that have no counterpart: what cannot be explained is not the same question."""
+
+from __future__ import annotations
+
+from . import words as w
+from .pair import Pair, soft
+from .reading import Reading, Token
+
+# Number words that may come and go ("one of", "at first") when no other number stands against them.
+_FREE_NUMBERS = frozenset("one zero".split())
+
+
+def wording(pair: Pair) -> str | None:
+    """No content word is put in, left out or replaced, apart from synonyms, fillers and slips of the pen."""
+    left_a = _unexplained(pair.only_a, pair.b)
+    left_b = _unexplained(pair.only_b, pair.a)
+    if not left_a and not left_b:
+        return None
+    if left_a and left_b:
+        return f"“{' '.join(left_a)}” is replaced by “{' '.join(left_b)}”"
+    return f"“{' '.join(left_a or left_b)}” stands in one text only"
+
+
+def _unexplained(tokens: tuple[Token, ...], other: Reading) -> list[str]:
+    return [
+        t.low
+        for t in tokens
+        if not soft(t)
+        and t.key not in other.forms
+        and t.low not in other.wordset
+        and not (t.kind == "number" and t.low in _FREE_NUMBERS)
+        and t.kind != "literal"
+        and t.low not in w.SYMMETRIC & w.FILLERS
+    ]
