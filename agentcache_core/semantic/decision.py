@@ -1,4 +1,5 @@
-"""What was decided about a question and a stored answer, by which step, and the policies that decide on similarity alone."""
+"""What was decided about a question and a stored answer, by which step, and the policies that decide on similarity
+alone."""
 
 from __future__ import annotations
 
@@ -32,8 +33,10 @@ SERVING = frozenset([Step.STATIC, Step.BOUNDED, Step.PROMOTED])
 class Decision:
     """Why a stored answer was served for another question, or was not.
 
-    ``step`` names the step that decided, ``reason`` says it in words, ``guards`` holds every asked guard's verdict by name, ``bound`` is the
-    proven upper bound of the error of answers like this one (``None`` where nothing is proven), ``similarity`` the cosine of the best candidate.
+    ``step`` names the step that decided, ``reason`` says it in words, ``guards`` holds every asked guard's verdict
+    by name, ``bound`` is the
+    proven upper bound of the error of answers like this one (``None`` where nothing is proven), ``similarity`` the
+    cosine of the best candidate.
     """
 
     step: str
@@ -79,7 +82,9 @@ class Static:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.threshold <= 1.0:
-            raise ValueError(f"threshold must lie in (0, 1], not {self.threshold}: it is a cosine similarity, 0.95 is usual")
+            raise ValueError(
+                f"threshold must lie in (0, 1], not {self.threshold}: it is a cosine similarity, 0.95 is usual"
+            )
 
     def rule(self, score: float) -> Ruling:
         """Serve iff ``score`` reaches the threshold."""

@@ -1,4 +1,5 @@
-"""The guards: near-misses are vetoed by the guard whose business they are, true duplicates pass, and the verdict does not depend on the side."""
+"""The guards: near-misses are vetoed by the guard whose business they are, true duplicates pass, and the verdict
+does not depend on the side."""
 
 from __future__ import annotations
 
@@ -54,7 +55,11 @@ NEAR_MISSES = [
     ("tense", "Is Laura a nurse?", "Is Laura becoming a nurse?"),
     ("modality", "Can I take ibuprofen with alcohol?", "Should I take ibuprofen with alcohol?"),
     ("coreference", "If Tom and Anna argued, would he leave her?", "If Tom and Anna argued, would she leave him?"),
-    ("coreference", "If Tom and Anna married, would her parents be glad?", "If Tom and Anna married, would Tom's parents be glad?"),
+    (
+        "coreference",
+        "If Tom and Anna married, would her parents be glad?",
+        "If Tom and Anna married, would Tom's parents be glad?",
+    ),
     ("coreference", "Can I sue you for that?", "Can you sue me for that?"),
     ("coreference", "What is my name?", "What is your name?"),
     ("wording", "Is Paul a journalist?", "Is Paul a retired journalist?"),
@@ -112,7 +117,10 @@ def test_any_text_is_read_without_an_error_and_never_vetoed_against_itself_but_f
     assert vetoes(text, text) <= {"language"}
 
 
-@given(st.sampled_from([t for _, a, b in NEAR_MISSES for t in (a, b)]), st.sampled_from([t for pair in DUPLICATES for t in pair]))
+@given(
+    st.sampled_from([t for _, a, b in NEAR_MISSES for t in (a, b)]),
+    st.sampled_from([t for pair in DUPLICATES for t in pair]),
+)
 @settings(max_examples=150, deadline=None)
 def test_verdicts_do_not_depend_on_which_text_is_the_stored_one(a: str, b: str) -> None:
     assert bool(vetoes(a, b)) == bool(vetoes(b, a))

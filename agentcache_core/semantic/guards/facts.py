@@ -35,7 +35,9 @@ def numbers(pair: Pair) -> str | None:
     return None
 
 
-def _unmatched(one: tuple[tuple[str, str, bool], ...], other: tuple[tuple[str, str, bool], ...]) -> list[tuple[str, str, bool]]:
+def _unmatched(
+    one: tuple[tuple[str, str, bool], ...], other: tuple[tuple[str, str, bool], ...]
+) -> list[tuple[str, str, bool]]:
     values = {value for value, _, _ in other}
     return [number for number in one if number[0] not in values]
 
@@ -62,14 +64,19 @@ def literals(pair: Pair) -> str | None:
     left_a = [x for k, x in one.items() if k not in other and not _spelled(k, pair.b)]
     left_b = [x for k, x in other.items() if k not in one and not _spelled(k, pair.a)]
     if left_a or left_b:
-        return f"{', '.join(x[1:] for x in sorted(left_a)) or 'none'} against {', '.join(x[1:] for x in sorted(left_b)) or 'none'}"
+        one_list, other_list = (", ".join(x[1:] for x in sorted(left)) or "none" for left in (left_a, left_b))
+        return f"{one_list} against {other_list}"
     return None
 
 
 def _bare(literal: str) -> str:
     if any(mark in literal for mark in "/@\\()` "):
         return literal
-    return literal.replace("-", "").replace("_", "") if any(c.isdigit() for c in literal) else literal.replace(".", "").replace("-", "")
+    return (
+        literal.replace("-", "").replace("_", "")
+        if any(c.isdigit() for c in literal)
+        else literal.replace(".", "").replace("-", "")
+    )
 
 
 def _spelled(bare: str, reading: Reading) -> bool:
@@ -82,7 +89,9 @@ def quoted(pair: Pair) -> str | None:
     """What one text quotes stands, word for word, in the other."""
     for here, there in ((pair.a, pair.b), (pair.b, pair.a)):
         for text in here.quoted:
-            if text not in there.quoted and " ".join(_plain_words(text)) not in " ".join(_plain_words(there.text.lower())):
+            if text not in there.quoted and " ".join(_plain_words(text)) not in " ".join(
+                _plain_words(there.text.lower())
+            ):
                 return f"the quoted “{text}” stands in one text only"
     return None
 

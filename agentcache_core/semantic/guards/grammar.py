@@ -6,50 +6,74 @@ from . import words as w
 from .pair import Pair
 from .reading import Reading
 
-_MEASURES = frozenset("many much long old far often tall big fast soon deep high heavy large wide hot cold cheap expensive close likely".split())
-_WAY = frozenset("way ways step steps tip tips method methods do process procedure technique techniques strategy strategies best".split())
+_MEASURES = w.word_set(
+    "many much long old far often tall big fast soon deep high heavy large wide hot cold cheap expensive close likely"
+)
+_OPENERS = w.word_set("so and but please hi hello hey then if yes no")
+_WAY = w.word_set(
+    "way ways step steps tip tips method methods do process procedure technique techniques strategy strategies best"
+)
 
 
 def kinds(reading: Reading) -> frozenset[str]:
-    """The kinds of question that a text asks: why, when, where, who, how, how-much, what, yes-no, plain."""
-    words = reading.words
+    """The kinds of question that a text asks, one or more a sentence: why, when, where, who, how, how-much …, what,
+    yes-no, plain."""
     found: set[str] = set()
+    words: list[str] = []
+    for token in reading.tokens:
+        if token.kind == "stop":
+            found |= _kinds(words)
+            words = []
+        elif token.kind == "word":
+            words.append(token.low)
+    return frozenset(found | _kinds(words))
+
+
+def _kinds(words: list[str]) -> set[str]:
+    """The kinds of one sentence."""
+    found: set[str] = set()
+    first = next((x for x in words if x not in _OPENERS), "")
+    if first in w.MODAL_CLASS or first in w.BE or first in w.DO or first in w.HAVE:
+        return set() if any(x in w.WH for x in words[1:4]) and words[1:2] == ["you"] else {"yes-no"}
     for i, word in enumerate(words):
+        if word not in w.WH:
+            continue
         after = words[i + 1] if i + 1 < len(words) else ""
         before = words[i - 1] if i else ""
-        if word == "how" and before not in ("know", "learn", "knows", "tell"):
-            found.add("why" if after == "come" else "how-" + after if after in _MEASURES else "how")
+        early = i < 3 or not found
+        if word == "how":
+            if before not in ("know", "learn", "knows"):
+                found.add("why" if after == "come" else "how-" + after if after in _MEASURES else "how")
         elif word == "why":
             found.add("why")
-        elif word == "when" and i < 3:
-            found.add("when")
-        elif word == "where" and i < 3:
-            found.add("where")
-        elif word in ("who", "whom", "whose") and (i < 3 or not found):
-            found.add("who")
-        elif word in ("what", "which") and (i < 4 or not found):
-            rest = words[i + 1 : i + 6]
-            if any(x in ("reason", "reasons", "cause", "causes", "caused") for x in rest):
-                found.add("why")
-            elif after in ("time", "year", "date", "day", "month"):
-                found.add("when")
-            elif after in ("place", "city", "country", "state", "location"):
-                found.add("where")
-                found.add("what")
-            elif after in ("person", "people"):
+        elif word in ("when", "where"):
+            if i < 3:
+                found.add(word)
+        elif word in ("who", "whom", "whose"):
+            if early:
                 found.add("who")
-            else:
-                found.add("what")
-    if not found and words:
-        first = next((x for x in words if x not in ("so", "and", "but", "please", "hi", "hello", "hey")), "")
-        found.add("yes-no" if first in w.MODAL_CLASS or first in w.BE or first in w.DO or first in w.HAVE else "plain")
-    return frozenset(found)
+        elif early:
+            found |= _what(words, i)
+    if not found and first:
+        found.add("plain")
+    return found
+
+
+def _what(words: list[str], i: int) -> set[str]:
+    after = words[i + 1] if i + 1 < len(words) else ""
+    if any(x in ("reason", "reasons", "cause", "causes", "caused") for x in words[i + 1 : i + 6]):
+        return {"why"}
+    if after in ("time", "year", "date", "day", "month"):
+        return {"when"}
+    if after in ("place", "city", "country", "state", "location"):
+        return {"where", "what"}
+    return {"who"} if after in ("person", "people") else {"what"}
 
 
 def question(pair: Pair) -> str | None:
     """Both texts ask the same kind of question."""
     a, b = kinds(pair.a), kinds(pair.b)
-    if a & b or _compatible(a, b, pair) or _compatible(b, a, pair):
+    if a == b or a & b or _compatible(a, b, pair) or _compatible(b, a, pair):
         return None
     return f"asks {'/'.join(sorted(a))} against {'/'.join(sorted(b))}"
 
@@ -88,7 +112,12 @@ def _times(reading: Reading) -> frozenset[str]:
     for i, word in enumerate(words):
         after = words[i + 1] if i + 1 < len(words) else ""
         before = words[i - 1] if i else ""
-        if word in ("used", "use") and after == "to" and (before not in w.BE or word == "use") and before not in ("get", "getting", "got", "can", "to", "i", "be"):
+        if (
+            word in ("used", "use")
+            and after == "to"
+            and (before not in w.BE or word == "use")
+            and before not in ("get", "getting", "got", "can", "to", "i", "be")
+        ):
             # "did she use to be", "she used to be"; not "is used to", "get used to", "which word do I use to".
             if word == "used" or "did" in words[max(0, i - 6) : i] or "n't" in words[max(0, i - 6) : i]:
                 found.add("used to")
@@ -101,7 +130,9 @@ def _times(reading: Reading) -> frozenset[str]:
             found.add("past")
         elif word in w.PRESENT:
             found.add("present")
-        elif word in w.FUTURE or (word == "going" and after == "to" and before in ("is", "are", "am", "'s", "'re", "'m") ):
+        elif word in w.FUTURE or (
+            word == "going" and after == "to" and before in ("is", "are", "am", "'s", "'re", "'m")
+        ):
             found.add("future")
     return frozenset(found)
 
@@ -138,7 +169,8 @@ def _opens(reading: Reading) -> bool:
 
 
 def coreference(pair: Pair) -> str | None:
-    """The pronouns mean the same persons: he / she, I / you, and no name stands where the other text has a pronoun."""
+    """The pronouns mean the same persons: he / she, I / you, and no name stands where the other text has a
+    pronoun."""
     a, b = _persons(pair.a), _persons(pair.b)
     if a != b:
         if a and b:
@@ -164,7 +196,9 @@ def _speakers(pair: Pair) -> str | None:
     return None
 
 
-_SPEAKER = {x: "1" for x in "i me my mine myself we us our ours ourselves".split()} | {x: "2" for x in "you your yours yourself yourselves".split()}
+_SPEAKER = dict.fromkeys(
+    ["i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves"], "1"
+) | dict.fromkeys(["you", "your", "yours", "yourself", "yourselves"], "2")
 
 
 def _sides(reading: Reading) -> list[str]:

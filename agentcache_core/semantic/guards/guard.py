@@ -26,7 +26,8 @@ OK = Verdict(False)
 class Guard:
     """A veto rule: ``check`` takes a pair and returns the reason for a veto, or ``None``.
 
-    ``check`` must be pure (no clock, no I/O, no randomness) and treat both sides alike. It is called once per candidate. A guard that
+    ``check`` must be pure (no clock, no I/O, no randomness) and treat both sides alike. It is called once per
+    candidate. A guard that
     raises vetoes: what could not be checked is not served.
     """
 
@@ -35,7 +36,8 @@ class Guard:
 
 
 def judge(pair: Pair, guards: Sequence[Guard], *, stop_at_veto: bool = False) -> Mapping[str, Verdict]:
-    """The verdict of every guard by name, in order; with ``stop_at_veto`` the guards after the first veto are not asked."""
+    """The verdict of every guard by name, in order; with ``stop_at_veto`` the guards after the first veto are not
+    asked."""
     verdicts: dict[str, Verdict] = {}
     for guard in guards:
         try:

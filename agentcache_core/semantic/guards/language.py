@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from .words import ENGLISH_ONLY, FOREIGN, LANGUAGES
+from .profiles import ENGLISH, ENGLISH_ONLY, FOREIGN
 
-_BY_SCRIPT = (("Hangul", "ko"), ("Kana", "ja"), ("Han", "zh"), ("Cyrillic", "ru"), ("Greek", "el"), ("Hebrew", "he"), ("Arabic", "ar"),
-              ("Devanagari", "hi"), ("Thai", "th"), ("Indic", "xx"), ("other", "xx"))  # fmt: skip
+# The first script found decides: Japanese is written with Han characters too, Korean never with kana.
+_SCRIPTS = "Hangul ko Kana ja Han zh Cyrillic ru Greek el Hebrew he Arabic ar Devanagari hi Thai th Indic xx other xx"
+_BY_SCRIPT = tuple(zip(_SCRIPTS.split()[::2], _SCRIPTS.split()[1::2], strict=True))
 
-#: A text without a single word of any profile is taken to be of unknown language, "und"; one that cannot be English is "xx".
+#: A text without a single word of any profile is taken to be of unknown language, "und"; one that cannot be
+#: English is "xx".
 UNKNOWN = "und"
 
 
@@ -17,7 +19,7 @@ def language_of(words: tuple[str, ...], scripts: frozenset[str]) -> str:
         if script in scripts:
             return code
     english = sum(1 for word in words if word in ENGLISH_ONLY)
-    weak_english = sum(1 for word in words if word in LANGUAGES["en"])
+    weak_english = sum(1 for word in words if word in ENGLISH)
     best, hits = "", 0
     for code, profile in FOREIGN.items():
         count = sum(1 for word in words if word in profile)

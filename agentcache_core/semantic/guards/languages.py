@@ -10,7 +10,8 @@ from .pair import Pair
 
 
 def served(languages: Iterable[str]) -> Guard:
-    """The language guard for these language codes ("en", "de", …): a text in any other language is not answered semantically.
+    """The language guard for these language codes ("en", "de", …): a text in any other language is not answered
+    semantically.
 
     Short texts without a telling word count as served when English is.
     """

@@ -14,7 +14,8 @@ from .stems import stem
 class Pair:
     """A question, a stored text, and the alignment of their content words.
 
-    ``matched`` holds (position in a, position in b) of words that mean the same, in the order of ``a``; ``only_a`` and ``only_b`` are the
+    ``matched`` holds (position in a, position in b) of words that mean the same, in the order of ``a``; ``only_a``
+    and ``only_b`` are the
     content words left over, ``opposed`` the left-over words of both sides that are opposites.
     """
 
@@ -27,7 +28,8 @@ class Pair:
 
     @property
     def identical(self) -> bool:
-        """Whether both texts are the same words in the same order, apart from spaces, case of the first letter and end marks."""
+        """Whether both texts are the same words in the same order, apart from spaces, case of the first letter and
+        end marks."""
         return len(self.a.tokens) == len(self.b.tokens) and not self.only_a and not self.only_b
 
 
@@ -45,8 +47,13 @@ def _alike(x: Token, y: Token) -> bool:
         return True
     one, other = stem(x.low), stem(y.low)
     if x.capital and y.capital:
-        # Two names one letter apart are two names, but "Indians" is the plural of "Indian" and a slip of the finger is one.
-        return synonyms(one, other) or (len(x.low) >= 5 and one == other and x.low[-2:] != "es" and y.low[-2:] != "es" and _demonym(one)) or slip(x.low, y.low)
+        # Two names one letter apart are two names, but "Indians" is the plural of "Indian" and a slip of the finger
+        # is one.
+        return (
+            synonyms(one, other)
+            or (len(x.low) >= 5 and one == other and x.low[-2:] != "es" and y.low[-2:] != "es" and _demonym(one))
+            or slip(x.low, y.low)
+        )
     return one == other or synonyms(one, other) or slip(x.low, y.low)
 
 
@@ -95,7 +102,9 @@ def _opposed(x: Token, y: Token) -> bool:
     return opposites(x.low, y.low) or opposites(x.key, y.key)
 
 
-def _compounds(a: Reading, b: Reading, left_a: list[int], left_b: list[int], matched: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+def _compounds(
+    a: Reading, b: Reading, left_a: list[int], left_b: list[int], matched: list[tuple[int, int]]
+) -> tuple[list[int], list[int]]:
     """Match "data base" with "database": two neighbouring left-over words against one."""
     for one, two, rows, columns, flip in ((a, b, left_a, left_b, False), (b, a, left_b, left_a, True)):
         for i in list(rows):

@@ -11,16 +11,20 @@ from .reading import Reading
 
 _NEGATING = ("un", "in", "im", "ir", "il", "dis", "non")
 # Function words that point: a text may not use the one where the other text uses its opposite.
-_POINTING = {
-    "before": {"after"}, "after": {"before"}, "with": {"without"}, "without": {"with"}, "over": {"under"}, "under": {"over"},
-    "above": {"below"}, "below": {"above"}, "up": {"down"}, "down": {"up"}, "on": {"off"}, "off": {"on"}, "in": {"out", "outside"},
-    "out": {"in", "into"}, "inside": {"outside"}, "outside": {"inside", "in"}, "into": {"out"}, "for": {"against"}, "against": {"for"},
-    "to": {"from"}, "from": {"to"}, "since": {"until", "till"}, "until": {"since"}, "till": {"since"}, "more": {"less"}, "less": {"more"},
-    "most": {"least"}, "least": {"most"}, "during": {"before", "after"}, "past": {"until"}, "like": {"unlike"}, "unlike": {"like"},
-    "through": {"around"}, "toward": {"from"}, "towards": {"from"},
-}  # fmt: skip
+_POINTING_TEXT = (
+    "before/after with/without over/under above/below up/down on/off in/out in/outside into/out inside/outside"
+    " for/against to/from since/until since/till more/less most/least during/before during/after past/until"
+    " like/unlike toward/from towards/from"
+)
+_POINTING: dict[str, set[str]] = {}
+for _pair in _POINTING_TEXT.split():
+    _one, _other = _pair.split("/")
+    _POINTING.setdefault(_one, set()).add(_other)
+    _POINTING.setdefault(_other, set()).add(_one)
 # Prepositions that give what follows them its part; the same word may not follow another one of these.
-_GOVERNING = frozenset("from to into before after with without by against above below over under since until than onto off".split())
+_GOVERNING = w.word_set(
+    "from to into before after with without by against above below over under since until than onto off"
+)
 
 
 def negation(pair: Pair) -> str | None:
@@ -37,49 +41,67 @@ def negation(pair: Pair) -> str | None:
         if _compensated(pair, heads_a, heads_b) or _compensated(pair, heads_b, heads_a):
             return None
         return f"negates {_list(heads_a)} against {_list(heads_b)}"
-    moved_a = [h for h in heads_a if h and h not in heads_b and h in b.forms]
-    moved_b = [h for h in heads_b if h and h not in heads_a and h in a.forms]
+    moved_a = [h for h in heads_a if h and not any(h & other for other in heads_b) and h & b.forms]
+    moved_b = [h for h in heads_b if h and not any(h & other for other in heads_a) and h & a.forms]
     if moved_a and moved_b:
         return f"the negation is on {_list(moved_a)} against {_list(moved_b)}"
     return None
 
 
-def _list(heads: list[str]) -> str:
-    return ", ".join(f"“{h}”" for h in heads if h) or ("something" if heads else "nothing")
+def _list(heads: list[frozenset[str]]) -> str:
+    return ", ".join(f"“{' '.join(sorted(h))}”" for h in heads if h) or ("something" if heads else "nothing")
 
 
-def negated(reading: Reading) -> list[str]:
-    """The matching form of the word that each negation of an English text negates, "" where none follows."""
+def negated(reading: Reading) -> list[frozenset[str]]:
+    """What each negation of an English text may negate, as matching forms: the next content word, or any word of an
+    inverted clause.
+
+    In "why don't cats swim" the subject stands between the negation and its verb, so that both are possible.
+    """
     tokens = reading.tokens
-    found: list[str] = []
+    found: list[frozenset[str]] = []
     for i, token in enumerate(tokens):
-        if token.low not in w.HARD_NEGATIONS or token.kind != "word":
+        if token.low not in w.HARD_NEGATIONS or token.kind != "word" or _idle(reading, i):
             continue
-        if token.low == "not" and i and tokens[i - 1].low in ("or", "why") or token.low == "no" and i + 1 < len(tokens) and tokens[i + 1].kind == "number":
-            continue  # "why or why not", "whether or not", "no. 5"
-        if token.low == "not" and i + 1 < len(tokens) and tokens[i + 1].low == "only":
-            continue
-        found.append(next((t.key for t in tokens[i + 1 : i + 6] if t.content and not soft(t)), ""))
+        after = []
+        for follower in tokens[i + 1 : i + 8]:
+            if follower.kind in ("stop", "punct") or follower.low in ("but", "and", "or", "because"):
+                break
+            if follower.content and (not soft(follower) or follower.low == "possible"):
+                after.append(follower.key)
+        inverted = token.low == "n't" and (i < 2 or tokens[i - 2].low in w.WH or tokens[i - 2].kind == "stop")
+        found.append(frozenset(after if inverted else after[:1]))
     return found
 
 
-def _compensated(pair: Pair, more: list[str], fewer: list[str]) -> bool:
+def _idle(reading: Reading, i: int) -> bool:
+    """Whether a negation word negates nothing: "why or why not", "whether or not", "no. 5", "not only"."""
+    tokens = reading.tokens
+    before = tokens[i - 1].low if i else ""
+    after = tokens[i + 1] if i + 1 < len(tokens) else None
+    if tokens[i].low == "not":
+        return before in ("or", "why") or (after is not None and after.low == "only")
+    return tokens[i].low == "no" and after is not None and after.kind == "number"
+
+
+def _compensated(pair: Pair, more: list[frozenset[str]], fewer: list[frozenset[str]]) -> bool:
     """Whether the one negation too many is taken back by a prefix: "not possible" and "impossible"."""
     if len(more) != len(fewer) + 1:
         return False
     for x, y in pair.opposed:
         short, long = sorted((x.key, y.key), key=len)
-        if short in more and any(long == prefix + short for prefix in _NEGATING):
+        if any(short in h for h in more) and any(long == prefix + short for prefix in _NEGATING):
             return True
     return False
 
 
 def direction(pair: Pair) -> str | None:
-    """No word of one text faces its opposite in the other: enable / disable, before / after, from / to, more / less."""
+    """No word of one text faces its opposite in the other: enable / disable, before / after, from / to, more /
+    less."""
     for x, y in pair.opposed:
         short, long = sorted((x.key, y.key), key=len)
         heads = negated(pair.a) + negated(pair.b)
-        if short in heads and any(long == prefix + short for prefix in _NEGATING):
+        if any(short in h for h in heads) and any(long == prefix + short for prefix in _NEGATING):
             continue
         return f"“{x.low}” against “{y.low}”"
     extra_a = pair.a.wordset - pair.b.wordset
@@ -89,7 +111,7 @@ def direction(pair: Pair) -> str | None:
         if facing and facing & extra_b:
             return f"“{word}” against “{min(facing & extra_b)}”"
         for other in extra_b:
-            if (word, other) in OPPOSITES:
+            if word in w.FUNCTION and other in w.FUNCTION and (word, other) in OPPOSITES:
                 return f"“{word}” against “{other}”"
     for one in (extra_a, extra_b):
         for word in ("less", "least"):
@@ -103,7 +125,13 @@ def _governed(pair: Pair) -> str | None:
         here, there = governor(pair.a, i), governor(pair.b, j)
         if here != there and here in _GOVERNING and there in _GOVERNING:
             facing = _POINTING.get(here, set())
-            if there in facing or {here, there} in ({"by", "to"}, {"by", "from"}, {"by", "with"}, {"by", "against"}, {"than", "to"}):
+            if there in facing or {here, there} in (
+                {"by", "to"},
+                {"by", "from"},
+                {"by", "with"},
+                {"by", "against"},
+                {"than", "to"},
+            ):
                 return f"“{here} {pair.a.tokens[i].low}” against “{there} {pair.b.tokens[j].low}”"
     return None
 

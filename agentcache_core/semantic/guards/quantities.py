@@ -1,9 +1,12 @@
-"""Numbers, units, currencies, dates and times as they stand in a text, brought to one written form so that two of them can be compared."""
+"""Numbers, units, currencies, dates and times as they stand in a text, brought to one written form so that two of
+them can be compared."""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+
+from .words import word_set
 
 _UNIT_LINES = """
 % percent pct percentage
@@ -87,34 +90,40 @@ for _line in _UNIT_LINES.split("\n"):
         UNITS[_form] = _line.split()[0]
 UNITS |= {"m": "meter"}
 
-MULTIPLIERS = {
-    "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "lakh": 10**5, "lakhs": 10**5, "lac": 10**5,
-    "lacs": 10**5, "crore": 10**7, "crores": 10**7, "dozen": 12, "hundreds": 100, "thousands": 1000, "millions": 10**6, "billions": 10**9,
-    "mn": 10**6, "bn": 10**9,
-}  # fmt: skip
+_MULTIPLIER_TEXT = """hundred hundreds 2; thousand thousands 3; lakh lakhs lac lacs 5; million millions mn 6;
+crore crores 7;
+billion billions bn 9; trillion 12"""
+MULTIPLIERS: dict[str, int] = {"dozen": 12}
+for _line in _MULTIPLIER_TEXT.split(";"):
+    *_forms, _zeros = _line.split()
+    MULTIPLIERS |= {_form: 10 ** int(_zeros) for _form in _forms}
 _SUFFIXES = {"k": 1000, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9, "t": 10**12}
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_ONES_TEXT = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen"
 )
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-NUMBER_WORDS: dict[str, int] = {word: n for n, word in enumerate(_ONES)} | {word: 10 * (n + 2) for n, word in enumerate(_TENS)} | {"fourty": 40}
-ORDINALS: dict[str, int] = {
-    word: n + 1
-    for n, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth"
-        " seventeenth eighteenth nineteenth twentieth".split()
-    )
-}
-MULTIPLICITIES = {"half": "0.5", "twice": "2", "double": "2", "thrice": "3", "triple": "3", "quarter": "0.25", "once": "1", "single": "1",
-                  "couple": "2", "quadruple": "4"}  # fmt: skip
+_TENS_TEXT = "twenty thirty forty fifty sixty seventy eighty ninety"
+NUMBER_WORDS: dict[str, int] = {word: n for n, word in enumerate(_ONES_TEXT.split())}
+NUMBER_WORDS |= {word: 10 * (n + 2) for n, word in enumerate(_TENS_TEXT.split())} | {"fourty": 40}
+_ORDINAL_TEXT = (
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth"
+    " sixteenth seventeenth eighteenth nineteenth twentieth"
+)
+ORDINALS: dict[str, int] = {word: n + 1 for n, word in enumerate(_ORDINAL_TEXT.split(" "))}
+_MULTIPLICITY_TEXT = "half 0.5 quarter 0.25 once 1 single 1 twice 2 double 2 couple 2 thrice 3 triple 3 quadruple 4"
+MULTIPLICITIES: dict[str, str] = dict(
+    zip(_MULTIPLICITY_TEXT.split(" ")[::2], _MULTIPLICITY_TEXT.split(" ")[1::2], strict=True)
+)
 # Words that count only when the other text says another number: "one of", "at first", "a second", "half".
-SOFT_WORDS = frozenset("one first second once single half couple zero double quarter".split())
+SOFT_WORDS = word_set("one first second once single half couple zero double quarter")
 
 ROMAN = re.compile(r"(?=[IVX])(?:X{0,3})(?:IX|IV|V?I{0,3})\Z")
 _ROMAN_VALUES = {"I": 1, "V": 5, "X": 10}
 # A lone capital I, V or X is a number only after one of these.
-ROMAN_HEADS = frozenset("world war type part chapter phase stage class level grade volume vol act section article tier round title mark".split())
+ROMAN_HEADS = word_set(
+    "world war type part chapter phase stage class level grade volume vol act section article tier round title mark"
+)
 
 CURRENCY = "$€£¥₹₩₽"
 QUANTITY = re.compile(
@@ -123,7 +132,10 @@ QUANTITY = re.compile(
 DATE = re.compile(
     r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})(?!\d)|(?P<a>\d{1,2})[-/.](?P<b>\d{1,2})[-/.](?P<c>\d{4}|\d{2})(?![\d.])"
 )
-TIME = re.compile(r"(?P<h>\d{1,2})(?::(?P<min>\d{2})(?::(?P<s>\d{2}))?\s?(?P<half>[ap]\.?m\b\.?)?|\s?(?P<half2>[ap]\.?m\b\.?))", re.IGNORECASE)
+TIME = re.compile(
+    r"(?P<h>\d{1,2})(?::(?P<min>\d{2})(?::(?P<s>\d{2}))?\s?(?P<half>[ap]\.?m\b\.?)?|\s?(?P<half2>[ap]\.?m\b\.?))",
+    re.IGNORECASE,
+)
 
 
 def canonical_number(text: str) -> str:
@@ -147,7 +159,8 @@ def written(value: Decimal) -> str:
 
 
 def quantity(match: re.Match[str]) -> tuple[str, str, str]:
-    """(value, unit, left-over suffix) of a match of ``QUANTITY``; a suffix that is no unit, multiplier or ordinal is left over."""
+    """(value, unit, left-over suffix) of a match of ``QUANTITY``; a suffix that is no unit, multiplier or ordinal is
+    left over."""
     value = canonical_number(match["body"])
     unit = UNITS.get(match["currency"].strip(), "") if match["currency"] else ""
     suffix = (match["suffix"] or "").lower()

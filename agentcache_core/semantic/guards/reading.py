@@ -1,6 +1,7 @@
 """A text as the guards read it: its words with their matching forms, and what must not change between two texts.
 
-``read`` is pure and remembered: a stored text is parsed once, not once per question. Everything a guard needs is worked out here, so that
+``read`` is pure and remembered: a stored text is parsed once, not once per question. Everything a guard needs is
+worked out here, so that
 comparing two readings stays far below 100 microseconds.
 """
 
@@ -14,47 +15,55 @@ from functools import lru_cache
 from . import quantities as q
 from . import words as w
 from .language import language_of
+from .profiles import FOREIGN
 from .stems import stem
 
-_TOKEN = re.compile(
-    r"""
-    (?P<url>(?:https?://|www\.)[^\s<>"'`]+)
-  | (?P<email>[\w.+-]+@[\w-]+\.[\w.-]+\w)
-  | (?P<code>`[^`]+`)
-  | (?P<path>(?<![\w<])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][\w.\-]+(?:[/\\][\w.\-]*)*|(?<!\w)[\w\-]+(?:/[\w\-]+)*/[\w\-]+\.\w+)
-  | (?P<date>%(date)s)
-  | (?P<version>(?<![\w.])v?\d+(?:\.\d+){2,}[\w.+-]*|(?<!\w)v\d+(?:\.\d+)*\b)
-  | (?P<time>%(time)s)
-  | (?P<ident>(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])(?!\d+(?:st|nd|rd|th|%%|[a-zA-Z]{1,4})?(?![\w-]|\.\d))(?!\d+-[a-z]{3})[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*)
-  | (?P<number>%(number)s)
-  | (?P<initials>(?<!\w)(?:[A-Za-z]\.){2,})
-  | (?P<file>(?<![\w.])[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*\.[A-Za-z]\w{0,9}\b(?:\(\))?|(?<!\w)(?:[a-z]+_)+[a-z0-9_]+\b|\b[A-Za-z]\w*\(\))
-  | (?P<plus>(?<!\w)[A-Za-z](?:\+\+|\#))
-  | (?P<cjk>[぀-ヿ㐀-䶿一-鿿豈-﫿])
-  | (?P<word>[^\W\d_]+(?:['’][^\W\d_]+)*['’]?)
-  | (?P<stop>[.?!;:\n]+)
-  | (?P<punct>[^\w\s])
-    """
-    % {
-        "date": re.sub(r"\(\?P<\w+>", "(?:", q.DATE.pattern),
-        "time": "(?i:" + re.sub(r"\(\?P<\w+>", "(?:", q.TIME.pattern) + ")",
-        "number": re.sub(r"\(\?P<\w+>", "(?:", q.QUANTITY.pattern),
-    },
-    re.VERBOSE,
+
+def _unnamed(pattern: re.Pattern[str]) -> str:
+    """A pattern's text with its groups made anonymous, to stand inside a larger one."""
+    return re.sub(r"\(\?P<\w+>", "(?:", pattern.pattern)
+
+
+# Order matters: the first alternative that fits at a place wins.
+_KINDS = {
+    "url": r"(?:https?://|www\.)[^\s<>\"'`]+",
+    "email": r"[\w.+-]+@[\w-]+\.[\w.-]+\w",
+    "code": r"`[^`]+`",
+    "path": r"(?<![\w<])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][\w.\-]+(?:[/\\][\w.\-]*)*"
+    r"|(?<!\w)[\w\-]+(?:/[\w\-]+)*/[\w\-]+\.\w+",
+    "date": _unnamed(q.DATE),
+    "version": r"(?<![\w.])v?\d+(?:\.\d+){2,}[\w.+-]*|(?<!\w)v\d+(?:\.\d+)*\b",
+    "time": f"(?i:{_unnamed(q.TIME)})",
+    # Letters and digits in one word (T120, gpt-4, 3fa4b2), but not a number with its unit (5km, 14-year).
+    "ident": r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])"
+    r"(?!\d+(?:st|nd|rd|th|[a-zA-Z]{1,4})?(?![\w-]|\.\d))(?!\d+-[a-z]{3})[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*",
+    "number": _unnamed(q.QUANTITY),
+    "initials": r"(?<!\w)(?:[A-Za-z]\.){2,}",
+    "file": r"(?<![\w.])[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*\.[A-Za-z]\w{0,9}\b(?:\(\))?"
+    r"|(?<!\w)(?:[a-z]+_)+[a-z0-9_]+\b|\b[A-Za-z]\w*\(\)",
+    "plus": r"(?<!\w)[A-Za-z](?:\+\+|\#)",
+    "cjk": r"[぀-ヿ㐀-䶿一-鿿豈-﫿]",
+    "word": r"[^\W\d_]+(?:['’][^\W\d_]+)*['’]?",
+    "stop": r"[.?!;:\n]+",
+    "punct": r"[^\w\s]",
+}
+_TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()))
+_QUOTED = re.compile(
+    r"\"([^\"]{1,200})\"|“([^”]{1,200})”|«([^»]{1,200})»|「([^」]{1,200})」|(?<!\w)'([^']{2,200})'(?!\w)"
 )
-_QUOTED = re.compile(r"\"([^\"]{1,200})\"|“([^”]{1,200})”|«([^»]{1,200})»|「([^」]{1,200})」|(?<!\w)'([^']{2,200})'(?!\w)")
-_CONTRACTED = {
-    "can't": ("can", "n't"), "won't": ("will", "n't"), "cannot": ("can", "n't"), "shan't": ("shall", "n't"), "ain't": ("is", "n't"),
-    "dont": ("do", "n't"), "doesnt": ("does", "n't"), "didnt": ("did", "n't"), "isnt": ("is", "n't"), "cant": ("can", "n't"), "wont": ("will", "n't"),
-    "wasnt": ("was", "n't"), "arent": ("are", "n't"), "shouldnt": ("should", "n't"), "wouldnt": ("would", "n't"), "couldnt": ("could", "n't"),
-    "let's": ("let", "us"), "whats": ("what", "is"), "im": ("i", "am"), "ive": ("i", "have"), "gonna": ("going", "to"), "wanna": ("want", "to"),
-}  # fmt: skip
+_CONTRACTED_TEXT = (
+    "can't can n't;won't will n't;cannot can n't;shan't shall n't;ain't is n't;dont do n't;doesnt does n't"
+    ";didnt did n't;isnt is n't;cant can n't;wont will n't;wasnt was n't;arent are n't"
+    ";wouldnt would n't;shouldnt should n't;couldnt could n't;let's let us;whats what is;im i am;ive i have;gonna going to;wanna want to"
+)
+_CONTRACTED = {form: (one, other) for form, one, other in (line.split() for line in _CONTRACTED_TEXT.split(";"))}
 _ENDINGS = ("'s", "'re", "'m", "'ve", "'ll", "'d")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word, number or literal of a text: ``low`` as written in lower case, ``key`` its matching form, ``kind`` what it is."""
+    """One word, number or literal of a text: ``low`` as written in lower case, ``key`` its matching form, ``kind``
+    what it is."""
 
     low: str
     key: str
@@ -112,11 +121,13 @@ def _script(letter: str) -> str:
     return "other"
 
 
-_SCRIPTS = (
-    ("Greek", 0x370, 0x3FF), ("Cyrillic", 0x400, 0x52F), ("Hebrew", 0x590, 0x5FF), ("Arabic", 0x600, 0x77F), ("Devanagari", 0x900, 0x97F),
-    ("Indic", 0x980, 0xDFF), ("Thai", 0xE00, 0xE7F), ("Hangul", 0x1100, 0x11FF), ("Kana", 0x3040, 0x30FF), ("Hangul", 0x3130, 0x318F),
-    ("Han", 0x3400, 0x9FFF), ("Hangul", 0xAC00, 0xD7AF), ("Han", 0xF900, 0xFAFF),
-)  # fmt: skip
+_SCRIPT_TEXT = (
+    "Greek 370 3FF;Cyrillic 400 52F;Hebrew 590 5FF;Arabic 600 77F;Devanagari 900 97F;Indic 980 DFF;Thai E00 E7F"
+    ";Hangul 1100 11FF;Kana 3040 30FF;Hangul 3130 318F;Han 3400 9FFF;Hangul AC00 D7AF;Han F900 FAFF"
+)
+_SCRIPTS = tuple(
+    (name, int(low, 16), int(high, 16)) for name, low, high in (line.split() for line in _SCRIPT_TEXT.split(";"))
+)
 
 
 class _Parser:
@@ -135,7 +146,15 @@ class _Parser:
 
     def _literal(self, match: re.Match[str]) -> None:
         text = match[0].strip("`").rstrip(".,;:)")
-        self.tokens.append(Token(text, "=" + (text if match.lastgroup in ("code", "path", "url") else text.lower()), "literal", True, False))
+        self.tokens.append(
+            Token(
+                text,
+                "=" + (text if match.lastgroup in ("code", "path", "url") else text.lower()),
+                "literal",
+                True,
+                False,
+            )
+        )
         self.fresh = False
 
     def _date(self, match: re.Match[str]) -> None:
@@ -187,13 +206,24 @@ class _Parser:
             value = str(q.NUMBER_WORDS.get(low, "") or q.ORDINALS.get(low, "") or q.MULTIPLICITIES.get(low, "0"))
             last = tokens[-1] if tokens else None
             small = q.NUMBER_WORDS.get(low, 0) or q.ORDINALS.get(low, 0)
-            if last and last.kind == "number" and last.low in q.NUMBER_WORDS and q.NUMBER_WORDS[last.low] >= 20 and 0 < small < 10:
+            if (
+                last
+                and last.kind == "number"
+                and last.low in q.NUMBER_WORDS
+                and q.NUMBER_WORDS[last.low] >= 20
+                and 0 < small < 10
+            ):
                 tokens[-1] = Token(low, "#" + str(q.NUMBER_WORDS[last.low] + small), "number", True, False)
                 return
             self._number_token(value, "ordinal" if low in q.ORDINALS else "", low, soft=low in q.SOFT_WORDS)
             return
         last = tokens[-1] if tokens else None
-        if last and last.kind == "number" and low in q.MULTIPLIERS and last.unit in ("", *("usd", "eur", "gbp", "inr", "jpy", "krw")):
+        if (
+            last
+            and last.kind == "number"
+            and low in q.MULTIPLIERS
+            and last.unit in ("", *("usd", "eur", "gbp", "inr", "jpy", "krw"))
+        ):
             try:
                 value = q.written(Decimal(last.key[1:]) * q.MULTIPLIERS[low])
             except ArithmeticError:
@@ -204,7 +234,12 @@ class _Parser:
         if last and last.kind == "number" and not last.unit and low in q.UNITS:
             tokens[-1] = Token(last.low, last.key, "number", True, False, q.UNITS[low], last.soft)
             return
-        if text.isupper() and (len(text) > 1 or (last and last.low in q.ROMAN_HEADS)) and q.ROMAN.match(text) and not self.fresh:
+        if (
+            text.isupper()
+            and (len(text) > 1 or (last and last.low in q.ROMAN_HEADS))
+            and q.ROMAN.match(text)
+            and not self.fresh
+        ):
             self._number_token(str(q.roman(text)), "", text)
             return
         capital = text[0].isupper() and (not self.fresh or (len(text) > 1 and text[1:] != text[1:].lower()))
@@ -237,7 +272,7 @@ def read(text: str) -> Reading:
     letters = {c for c in plain if c.isalpha()}
     scripts = frozenset(_script(c) for c in letters)
     language = language_of(words, scripts)
-    frequent = w.FOREIGN.get(language, frozenset())
+    frequent = FOREIGN.get(language, frozenset())
     content = tuple(i for i, t in enumerate(tokens) if t.content and t.low not in frequent)
     quoted = frozenset(
         " ".join(next(g for g in m.groups() if g).lower().split()).strip(" .,?!") for m in _QUOTED.finditer(plain)

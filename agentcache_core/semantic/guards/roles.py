@@ -1,7 +1,10 @@
-"""The guard over who does what to whom: the same words in another order are another question, unless a rule of grammar explains the order.
+"""The guard over who does what to whom: the same words in another order are another question, unless a rule of
+grammar explains the order.
 
-Both texts are brought to one order first: a passive with its agent becomes active, "president of India" becomes "India president". Two words
-that then still stand in opposite order must be excused: they are joined by and / or in both texts, one is a fronted adverbial, a predicate
+Both texts are brought to one order first: a passive with its agent becomes active, "president of India" becomes
+"India president". Two words
+that then still stand in opposite order must be excused: they are joined by and / or in both texts, one is a fronted
+adverbial, a predicate
 between them is symmetric. Whatever is not excused is a veto.
 """
 
@@ -13,13 +16,14 @@ from . import words as w
 from .pair import Pair, soft
 from .reading import Reading, Token, read
 
-_PARTICIPLES = frozenset(
-    "done made seen known given taken written driven chosen spoken broken stolen frozen forgotten eaten beaten bitten hidden shown grown thrown"
-    " flown drawn begun drunk sung won bought brought thought taught caught fought sought sold told held found lost led fed spent sent lent built"
-    " meant understood paid said heard hit hurt cut put set read shot struck sworn torn worn born run kept left met felt forgiven shaken sunk swum"
-    " become overtaken undertaken proven overthrown rewritten overridden".split()
+_PARTICIPLES = w.word_set(
+    "done made seen known given taken written driven chosen spoken broken stolen frozen forgotten eaten beaten"
+    " bitten hidden shown grown thrown flown drawn begun drunk sung won bought brought thought taught caught"
+    " fought sought sold told held found lost led fed spent sent lent built meant understood paid said heard"
+    " hit hurt cut put set read shot struck sworn torn worn born run kept left met felt forgiven shaken sunk"
+    " swum become overtaken undertaken proven overthrown rewritten overridden"
 )
-_COORDINATORS = frozenset(["and", "or", "&", "vs", "versus", "nor", "/", ",", "than"])
+_COORDINATORS = w.word_set("and or & vs versus nor / , than")
 _LINKS = _COORDINATORS - {"than"}
 _ORDERLESS_MAX = 80
 
@@ -38,7 +42,7 @@ def roles(pair: Pair) -> str | None:
         rank_b = {j: n for n, j in enumerate(order_b)}
         places = [(rank_b[to_b[i]], i) for i in order_a if i in to_b]
         ranks = [rank for rank, _ in places]
-        if all(x <= y for x, y in zip(ranks, ranks[1:], strict=False)):
+        if ranks == sorted(ranks):
             return None
         if len(places) > _ORDERLESS_MAX:
             return "the same words stand in another order"
@@ -92,14 +96,17 @@ def _symmetric(reading: Reading, x: int, y: int) -> bool:
     low, high = min(x, y), max(x, y)
     between = reading.tokens[low + 1 : high]
     around = reading.tokens[max(0, low - 4) : high + 3]
-    if any(t.low in ("than", "from", "before", "after", "not") for t in between) and not any(t.low.startswith("differ") for t in around):
+    if any(t.low in ("than", "from", "before", "after", "not") for t in between) and not any(
+        t.low.startswith("differ") for t in around
+    ):
         return False
     content = [t for t in between if t.content and t.low not in w.SYMMETRIC and not t.capital]
     return not content and any(t.low in w.SYMMETRIC for t in around)
 
 
 def _adverbial(one: Reading, other: Reading, i: int, j: int) -> bool:
-    """Whether a word of a fronted phrase ("In India, how …", "According to X, …") stands after the same preposition in the other text."""
+    """Whether a word of a fronted phrase ("In India, how …", "According to X, …") stands after the same preposition
+    in the other text."""
     here = _phrase(one, i)
     if here is None:
         return False
@@ -130,7 +137,10 @@ def _phrase(reading: Reading, position: int) -> tuple[str, int] | None:
 def _opinion(reading: Reading, position: int) -> bool:
     """Whether a word is the one who thinks: "do critics think", "do you believe"."""
     after = reading.tokens[position + 1 : position + 4]
-    return any(t.low in ("think", "thinks", "believe", "believes", "say", "says", "consider", "considers", "thought", "said") for t in after)
+    return any(
+        t.low in ("think", "thinks", "believe", "believes", "say", "says", "consider", "considers", "thought", "said")
+        for t in after
+    )
 
 
 def _participle(token: Token) -> bool:
@@ -174,22 +184,30 @@ def _content_before(reading: Reading, position: int) -> int:
 
 def _supported(reading: Reading, k: int) -> bool:
     """Whether a verb stands under "do", so that its subject acts."""
-    return any(t.low in w.DO or t.low in w.MODALS for t in reading.tokens[max(0, k - 6) : k]) and not _participle(reading.tokens[k])
+    return any(t.low in w.DO or t.low in w.MODALS for t in reading.tokens[max(0, k - 6) : k]) and not _participle(
+        reading.tokens[k]
+    )
 
 
 def _agent_follows(reading: Reading, k: int) -> bool:
     tokens = reading.tokens
     return k + 2 < len(tokens) and any(
-        tokens[n].low == "by" and tokens[n + 1].kind == "word" and not tokens[n + 1].low.endswith("ing") for n in range(k + 1, min(k + 3, len(tokens) - 1))
+        tokens[n].low == "by" and tokens[n + 1].kind == "word" and not tokens[n + 1].low.endswith("ing")
+        for n in range(k + 1, min(k + 3, len(tokens) - 1))
     )
 
 
 @lru_cache(maxsize=4096)
 def orders(text: str) -> tuple[tuple[int, ...], ...]:
-    """The positions of a text's content words: actives only, then also with "A of B" read as "B A", then with "for" and "in" as well."""
+    """The positions of a text's content words: actives only, then also with "A of B" read as "B A", then with "for"
+    and "in" as well."""
     reading = read(text)
     active = _active(reading)
-    return active, _compounded(reading, active, frozenset(["of"])), _compounded(reading, active, frozenset(["of", "for", "in", "on"]))
+    return (
+        active,
+        _compounded(reading, active, frozenset(["of"])),
+        _compounded(reading, active, frozenset(["of", "for", "in", "on"])),
+    )
 
 
 def _active(reading: Reading) -> tuple[int, ...]:

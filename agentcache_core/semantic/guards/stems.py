@@ -1,138 +1,49 @@
 """A light English stemmer: brings inflected forms of one word together, and nothing further.
 
-Our own few rules, less eager than Porter's (M. F. Porter, "An algorithm for suffix stripping", 1980): derivations such as
-nation / national stay apart, because a guard must tell them apart. The result is a matching form, not a word ("making" -> "mak").
+Our own few rules, less eager than Porter's (M. F. Porter, "An algorithm for suffix stripping", 1980): derivations
+such as
+nation / national stay apart, because a guard must tell them apart. The result is a matching form, not a word
+("making" -> "mak").
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+from .words import word_set
+
 _IRREGULAR_LINES = """
-go goes went gone going
-buy bought
-bring brought
-think thought
-teach taught
-catch caught
-fight fought
-seek sought
-sell sold
-tell told
-hold held
-find found
-lose lost losing
-win won winning
-get got gotten
-give gave given
-take took taken
-make made
-write wrote written
-drive drove driven
-ride rode ridden
-rise rose risen
-choose chose chosen
-speak spoke spoken
-break broke broken
-steal stole stolen
-wake woke woken
-freeze froze frozen
-forget forgot forgotten
-eat ate eaten
-fall fell fallen
-see saw seen
-know knew known
-grow grew grown
-throw threw thrown
-fly flew flown
-draw drew drawn
-show shown
-begin began begun
-drink drank drunk
-sing sang sung
-swim swam swum
-run ran
-come came
-become became
-leave left leaving
-feel felt
-keep kept
-sleep slept
-meet met
-lead led
-feed fed
-spend spent
-send sent
-lend lent
-build built
-mean meant
-understand understood
-stand stood
-pay paid
-say said
-lie lying
-die dies died dying
-tie tying
-hear heard
-beat beaten
-bite bit bitten
-hide hid hidden
-shoot shot
-sit sat
-stick stuck
-strike struck
-swear sworn swore
-tear tore torn
-wear wore worn
-forgive forgave forgiven
-bear bore borne
-shake shook shaken
-sink sank sunk
-child children
-man men
-woman women
-person people persons
-foot feet
-tooth teeth
-mouse mice
-goose geese
-life lives
-wife wives
-knife knives
-leaf leaves
-half halves
-analysis analyses
-crisis crises
-criterion criteria
-phenomenon phenomena
-datum data
-medium media
-index indices indexes
-matrix matrices
-colour color
-favour favor
-behaviour behavior
-centre center
-theatre theater
-grey gray
-programme program
-licence license
-defence defense
-catalogue catalog
-dialogue dialog
-travelling traveling
+go goes went gone going; buy bought; bring brought; think thought; teach taught; catch caught; fight fought;
+seek sought; sell sold; tell told; hold held; find found; lose lost losing; win won winning; get got gotten;
+give gave given; take took taken; make made; write wrote written; drive drove driven; ride rode ridden;
+rise rose risen; choose chose chosen; speak spoke spoken; break broke broken; steal stole stolen; wake woke woken;
+freeze froze frozen; forget forgot forgotten; eat ate eaten; fall fell fallen; see saw seen; know knew known;
+grow grew grown; throw threw thrown; fly flew flown; draw drew drawn; show shown; begin began begun;
+drink drank drunk; sing sang sung; swim swam swum; run ran; come came; become became; leave left leaving; feel felt;
+keep kept; sleep slept; meet met; lead led; feed fed; spend spent; send sent; lend lent; build built; mean meant;
+understand understood; stand stood; pay paid; say said; lie lying; die dies died dying; tie tying; hear heard;
+beat beaten; bite bit bitten; hide hid hidden; shoot shot; sit sat; stick stuck; strike struck; swear sworn swore;
+tear tore torn; wear wore worn; forgive forgave forgiven; bear bore borne; shake shook shaken; sink sank sunk;
+child children; man men; woman women; person people persons; foot feet; tooth teeth; mouse mice; goose geese;
+life lives; wife wives; knife knives; leaf leaves; half halves; analysis analyses; crisis crises; criterion criteria;
+phenomenon phenomena; datum data; medium media; index indices indexes; matrix matrices; colour color; favour favor;
+behaviour behavior; centre center; theatre theater; grey gray; programme program; licence license; defence defense;
+catalogue catalog; dialogue dialog; travelling traveling
 """
 _IRREGULAR: dict[str, str] = {}
-for _line in _IRREGULAR_LINES.split("\n"):
+for _line in _IRREGULAR_LINES.split(";"):
     for _form in _line.split():
         _IRREGULAR[_form] = _line.split()[0]
 
 _VOWELS = frozenset("aeiouy")
-_LY_STAYS = frozenset(
-    "hardly lately barely nearly only early family reply supply apply july italy fly rely ally belly holy ugly daily weekly monthly yearly"
-    " friendly lovely elderly likely costly deadly lonely comply multiply imply butterfly rarely assembly anomaly monopoly shortly largely".split()
+_LY_STAYS = word_set(
+    "hardly lately barely nearly only early family reply supply apply july italy fly rely ally belly holy ugly"
+    " daily weekly monthly yearly friendly lovely elderly likely costly deadly lonely comply multiply imply"
+    " butterfly rarely assembly anomaly monopoly shortly largely"
 )
-_S_STAYS = frozenset("news always perhaps lens gas bus plus minus yes this his was has does is its us as thus series species physics".split())
+_S_STAYS = word_set(
+    "news always perhaps lens gas bus plus minus yes this his was has does is its us as thus series species physics"
+)
 
 
 def _undouble(word: str) -> str:

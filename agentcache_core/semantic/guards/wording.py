@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from . import words as w
 from .pair import Pair, soft
 from .reading import Reading, Token
 
 # Number words that may come and go ("one of", "at first") when no other number stands against them.
-_FREE_NUMBERS = frozenset("one zero".split())
+_FREE_NUMBERS = frozenset(["one", "zero"])
 
 
 def wording(pair: Pair) -> str | None:
     """No content word is put in, left out or replaced, apart from synonyms, fillers and slips of the pen."""
-    left_a = _unexplained(pair.only_a, pair.b)
-    left_b = _unexplained(pair.only_b, pair.a)
+    facing = {id(t) for two in pair.opposed for t in two}  # the direction guard judges these
+    left_a = _unexplained([t for t in pair.only_a if id(t) not in facing], pair.b)
+    left_b = _unexplained([t for t in pair.only_b if id(t) not in facing], pair.a)
     if not left_a and not left_b:
         return None
     if left_a and left_b:
@@ -21,7 +21,7 @@ def wording(pair: Pair) -> str | None:
     return f"“{' '.join(left_a or left_b)}” stands in one text only"
 
 
-def _unexplained(tokens: tuple[Token, ...], other: Reading) -> list[str]:
+def _unexplained(tokens: list[Token], other: Reading) -> list[str]:
     return [
         t.low
         for t in tokens
@@ -30,5 +30,4 @@ def _unexplained(tokens: tuple[Token, ...], other: Reading) -> list[str]:
         and t.low not in other.wordset
         and not (t.kind == "number" and t.low in _FREE_NUMBERS)
         and t.kind != "literal"
-        and t.low not in w.SYMMETRIC & w.FILLERS
     ]
