@@ -54,7 +54,8 @@ _QUOTED = re.compile(
 _CONTRACTED_TEXT = (
     "can't can n't;won't will n't;cannot can n't;shan't shall n't;ain't is n't;dont do n't;doesnt does n't"
     ";didnt did n't;isnt is n't;cant can n't;wont will n't;wasnt was n't;arent are n't"
-    ";wouldnt would n't;shouldnt should n't;couldnt could n't;let's let us;whats what is;im i am;ive i have;gonna going to;wanna want to"
+    ";wouldnt would n't;shouldnt should n't;couldnt could n't"
+    ";let's let us;whats what is;im i am;ive i have;gonna going to;wanna want to"
 )
 _CONTRACTED = {form: (one, other) for form, one, other in (line.split() for line in _CONTRACTED_TEXT.split(";"))}
 _ENDINGS = ("'s", "'re", "'m", "'ve", "'ll", "'d")
