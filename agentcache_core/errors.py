@@ -79,5 +79,14 @@ class CorruptFrame(BackendError):
     """Stored bytes whose frame, checksum or record cannot be trusted. The engine turns it into a miss and an event."""
 
 
+class UnreadableFrame(CorruptFrame):
+    """A whole frame that this program cannot read and another may: a newer version, or a key or dictionary that is
+    not held here. A miss and an event, but nothing to remove."""
+
+
+class MissingBlob(CorruptFrame):
+    """An entry names a blob that is not there (any more). A miss and an event; the entry may go."""
+
+
 class NotWritten(BackendError):
     """A write asked for as durable (`durable=True` or `strict=True`) that the authority did not acknowledge."""

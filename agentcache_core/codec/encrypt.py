@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from agentcache_core.errors import ConfigurationError, CorruptFrame
+from agentcache_core.errors import ConfigurationError, CorruptFrame, UnreadableFrame
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -75,7 +75,7 @@ class Cipher:
         """What `encrypt` was given; `CorruptFrame` when the key is not held or anything was changed."""
         held = self._keys.get(key)
         if held is None:
-            raise CorruptFrame(f"the frame is encrypted with key {key}, which this keyring does not hold")
+            raise UnreadableFrame(f"the frame is encrypted with key {key}, which this keyring does not hold")
         if len(sealed) < NONCE_SIZE + TAG_SIZE:
             raise CorruptFrame("the frame is too short to be encrypted")
         from cryptography.exceptions import InvalidTag

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from agentcache_core.errors import CorruptFrame
+from agentcache_core.errors import CorruptFrame, UnreadableFrame
 
 MAGIC: Final = b"\xacC"
 VERSION: Final = 1
-ENTRY, BLOB, MANIFEST, DICTIONARY, RECORD = 1, 2, 3, 4, 5
-"""What a frame holds: an entry, a blob's payload, an asset's manifest, a zstd dictionary, a record of the engine."""
+ENTRY, BLOB, PACK, DICTIONARY, RECORD = 1, 2, 3, 4, 5
+"""What a frame holds: an entry, a blob's payload, a pack of chunks, a zstd dictionary, a record of the engine."""
 PLAIN, ZSTD = 0, 1
 """How the body is compressed."""
 CLEAR, AES_256_GCM = 0, 1
@@ -72,7 +72,7 @@ def split(frame: bytes, *, content: int, max_size: int) -> tuple[Prefix, memoryv
     if magic != MAGIC:
         raise CorruptFrame("not a frame of AgentCache")
     if version != VERSION:
-        raise CorruptFrame(f"frame version {version}; this program reads version {VERSION}")
+        raise UnreadableFrame(f"frame version {version}; this program reads version {VERSION}")
     view = memoryview(frame)
     (checksum,) = _CHECKSUM.unpack_from(frame, PREFIX)
     if zlib.crc32(view[OVERHEAD:], zlib.crc32(view[:PREFIX])) != checksum:

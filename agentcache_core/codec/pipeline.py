@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from agentcache_core.codec import compress, frame
 from agentcache_core.codec.encrypt import NONCE_SIZE, TAG_SIZE, Keyring
-from agentcache_core.errors import ConfigurationError, CorruptFrame
+from agentcache_core.errors import ConfigurationError, CorruptFrame, UnreadableFrame
 
 _DIGEST_CONTEXT: Final = "AgentCache 2026-11 blob digest v1: tenant key"
 MAX_HEADER: Final = 16 * 1024 * 1024
@@ -114,10 +114,10 @@ class Pipeline:
                 raise CorruptFrame("the frame is not encrypted, and this cache has a keyring")
         elif prefix.encryption == frame.AES_256_GCM:
             if self._cipher is None:
-                raise CorruptFrame("the frame is encrypted, and this cache has no keyring")
+                raise UnreadableFrame("the frame is encrypted, and this cache has no keyring")
             sealed = memoryview(self._cipher.decrypt(sealed, data[: frame.PREFIX] + bound_to, prefix.key))
         else:
-            raise CorruptFrame(f"unknown encryption {prefix.encryption}")
+            raise UnreadableFrame(f"unknown encryption {prefix.encryption}")
         if prefix.header_size > len(sealed):
             raise CorruptFrame("the frame is shorter than its header")
         return Opened(bytes(sealed[: prefix.header_size]), self._expand(prefix, sealed[prefix.header_size :]))
@@ -128,12 +128,12 @@ class Pipeline:
                 raise CorruptFrame(f"the body has {len(stored)} bytes where the frame says {prefix.raw_size}")
             return bytes(stored)
         if prefix.compression != frame.ZSTD:
-            raise CorruptFrame(f"unknown compression {prefix.compression}")
+            raise UnreadableFrame(f"unknown compression {prefix.compression}")
         trained = None
         if prefix.dictionary:
             trained = self._dictionaries.by_id(prefix.dictionary) if self._dictionaries is not None else None
             if trained is None:
-                raise CorruptFrame(f"the frame needs dictionary {prefix.dictionary}, which is not held here")
+                raise UnreadableFrame(f"the frame needs dictionary {prefix.dictionary}, which is not held here")
         return compress.decompress(stored, prefix.raw_size, trained)
 
 

@@ -1,0 +1,146 @@
+"""Blobs: payloads stored once per tenant and tier, named by their keyed digest.
+
+The order of writes is what keeps them whole: a blob is written, or made to live on, before the entry that names it;
+an entry is removed before its blob, which only the sweeper removes, and never one that was touched within the grace
+age. A crash in between leaves a blob nobody names, never an entry whose blob is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from agentcache_core.backend import Stat
+from agentcache_core.codec import frame
+from agentcache_core.codec.pipeline import Pipeline
+from agentcache_core.errors import CorruptFrame, MissingBlob
+from agentcache_core.store.entries import BlobRef
+
+DIGEST_SIZE: Final = 32
+GRACE: Final = 24 * 3600.0
+"""Seconds for which a blob is safe from the sweeper after it was written or named again."""
+REFRESH: Final = GRACE / 4
+"""A blob this old is made young again before another entry names it (stores that cannot touch pay a rewrite)."""
+OUTLIVES: Final = 3600.0
+"""Seconds by which a blob outlives the entry that names it, for clocks that differ."""
+
+
+class Placed(NamedTuple):
+    """A payload that is stored: its reference, and whether it was there already."""
+
+    ref: BlobRef
+    existed: bool
+
+
+class Blobs:
+    """The blobs of one tenant on one store. `store` is an async-shaped backend; `prefix` begins each blob's name."""
+
+    __slots__ = ("_pipeline", "_prefix", "_store")
+
+    def __init__(self, store: Any, pipeline: Pipeline, prefix: bytes) -> None:
+        self._store = store
+        self._pipeline = pipeline
+        self._prefix = prefix
+
+    def name(self, digest: bytes) -> bytes:
+        """The name a blob is stored under."""
+        return self._prefix + digest
+
+    def ref(self, payload: bytes | memoryview) -> BlobRef:
+        """How an entry names `payload`."""
+        return BlobRef(self._pipeline.digest(payload), len(payload))
+
+    async def put(
+        self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "", ref: BlobRef | None = None
+    ) -> Placed:
+        """Store `payload` unless it is there, and see that it outlives an entry that is gone at `expires_at`.
+
+        `kind` chooses the dictionary; `ref` saves hashing again where the caller has it. Raises `BackendError`.
+        """
+        ref = ref if ref is not None else self.ref(payload)
+        name = self.name(ref.digest)
+        until = None if expires_at is None else expires_at + OUTLIVES
+        touch = getattr(self._store, "touch", None)
+        if touch is not None:
+            if await touch(name, until):
+                return Placed(ref, True)
+            sealed = self._seal(name, payload, kind)
+            if await self._store.put(name, sealed, expires_at=until, if_absent=True) is not None:
+                return Placed(ref, False)
+            if await touch(name, until):  # another writer was quicker
+                return Placed(ref, True)
+            await self._store.put(name, sealed, expires_at=until)
+            return Placed(ref, False)
+        stat = await self._stat(name)
+        if stat is not None:
+            if _safe(stat, until, now):
+                return Placed(ref, True)
+            until = None if until is None or stat.expires_at is None else max(until, stat.expires_at)
+        await self._store.put(name, self._seal(name, payload, kind), expires_at=until)
+        return Placed(ref, stat is not None)
+
+    async def keep(self, ref: BlobRef, *, now: float, expires_at: float | None = None) -> bool:
+        """Make a stored blob young again and let it live as long as needed; False when it must be written (again)."""
+        until = None if expires_at is None else expires_at + OUTLIVES
+        touch = getattr(self._store, "touch", None)
+        if touch is not None:
+            return bool(await touch(self.name(ref.digest), until))
+        stat = await self._stat(self.name(ref.digest))
+        return stat is not None and _safe(stat, until, now)
+
+    def _seal(self, name: bytes, payload: bytes, kind: str) -> bytes:
+        return self._pipeline.seal(frame.BLOB, b"", payload, kind=kind, bound_to=name)
+
+    async def _stat(self, name: bytes) -> Stat | None:
+        async for stat in self._store.scan(name):
+            if stat.name == name:
+                return stat  # type: ignore[no-any-return]  # the store is an AsyncBackend in shape only
+        return None
+
+    async def get(self, ref: BlobRef) -> bytes:
+        """The payload a reference names. `MissingBlob` when it is absent, `CorruptFrame` when it cannot be trusted."""
+        return self._opened(ref, await self._store.get(self.name(ref.digest)))
+
+    async def get_many(self, refs: Sequence[BlobRef]) -> list[bytes | CorruptFrame]:
+        """Several payloads in one round trip where the store can, in the order asked; what is wrong with one in its
+        place."""
+        names = [self.name(ref.digest) for ref in refs]
+        batch = getattr(self._store, "get_many", None)
+        if batch is not None and len(names) > 1:
+            found = await batch(names)
+        else:
+            found = [await self._store.get(name) for name in names]
+        return [self._attempt(ref, stored) for ref, stored in zip(refs, found, strict=True)]
+
+    def _attempt(self, ref: BlobRef, stored: Any) -> bytes | CorruptFrame:
+        try:
+            return self._opened(ref, stored)
+        except CorruptFrame as problem:
+            return problem
+
+    def _opened(self, ref: BlobRef, stored: Any) -> bytes:
+        if not stored:
+            raise MissingBlob(f"blob {ref.digest.hex()[:16]} of {ref.size} bytes is not there")
+        body = self._pipeline.open(frame.BLOB, stored.data, max_size=ref.size, bound_to=self.name(ref.digest)).body
+        if len(body) != ref.size:
+            raise CorruptFrame(f"blob {ref.digest.hex()[:16]} has {len(body)} bytes where its entry says {ref.size}")
+        return body
+
+    async def check(self, ref: BlobRef) -> None:
+        """Read a blob and hash it: raises `MissingBlob` or `CorruptFrame` unless it is exactly what its name says."""
+        if self._pipeline.digest(await self.get(ref)) != ref.digest:
+            raise CorruptFrame(f"blob {ref.digest.hex()[:16]} holds other bytes than its name says")
+
+    async def discard(self, refs: Iterable[BlobRef]) -> int:
+        """Remove blobs that were found damaged, so that the next write of the same payload stores them anew."""
+        removed = 0
+        for ref in refs:
+            removed += bool(await self._store.delete(self.name(ref.digest)))
+        return removed
+
+
+def _safe(stat: Stat, until: float | None, now: float) -> bool:
+    """Whether a blob is young enough to be named again without a rewrite, and lives until `until`."""
+    if now - stat.modified_at > REFRESH:
+        return False
+    return stat.expires_at is None or (until is not None and stat.expires_at >= until)
