@@ -1,0 +1,209 @@
+"""Assets: any content comes back whole, by ranges and by seeking, in constant memory; equal parts are stored once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentcache_core.codec.pipeline import Pipeline
+from agentcache_core.errors import CorruptFrame, MissingBlob
+from agentcache_core.runtime import Immediate, drive
+from agentcache_core.store.blobs import Blobs
+from agentcache_core.store.chunks import PART_SIZE, FixedCuts, Manifest, Parts, Written, write_asset
+from agentcache_core.store.reading import AssetReader, AsyncAssetReader
+from agentcache_core.testing import DictBackend
+
+PIPELINE = Pipeline()
+
+
+def blobs_on(backend: Any) -> Blobs:
+    return Blobs(Immediate(backend), PIPELINE, b"tenant/x/")
+
+
+def stored(blobs: Blobs, content: bytes, size: int = PART_SIZE) -> Written:
+    return drive(write_asset(blobs, PIPELINE, io.BytesIO(content), now=0.0, cutter=FixedCuts(size)))
+
+
+def reader(blobs: Blobs, manifest: Manifest) -> AssetReader:
+    return AssetReader(Parts(blobs, manifest), drive)
+
+
+@given(st.binary(max_size=300), st.integers(1, 40), st.data())
+@settings(max_examples=200)
+def test_an_asset_reads_like_the_file_it_was(content: bytes, size: int, data: st.DataObject) -> None:
+    blobs = blobs_on(DictBackend())
+    written = stored(blobs, content, size)
+    manifest = Manifest.decode(written.manifest.encode())
+    assert manifest == written.manifest
+    assert manifest.digest == PIPELINE.digest(content)
+    assert len(manifest) == -(-len(content) // size)
+    asset, file = reader(blobs, manifest), io.BytesIO(content)
+    for _ in range(data.draw(st.integers(0, 10))):
+        what = data.draw(st.sampled_from(["read", "seek", "end", "range"]))
+        number = data.draw(st.integers(0, len(content) + 5))
+        if what == "read":
+            assert asset.read(number) == file.read(number)
+        elif what == "seek":
+            assert asset.seek(number) == file.seek(number)
+        elif what == "end":
+            assert asset.seek(-min(number, len(content)), os.SEEK_END) == file.seek(
+                -min(number, len(content)), os.SEEK_END
+            )
+        else:
+            assert asset.read_range(number, 7) == content[number : number + 7]
+        assert asset.tell() == file.tell()
+    asset.seek(0)
+    assert asset.read() == content
+
+
+def test_equal_parts_are_stored_once_within_and_across_assets() -> None:
+    backend = DictBackend()
+    blobs = blobs_on(backend)
+    first = stored(blobs, b"a" * 100 + b"b" * 100 + b"a" * 100, 100)
+    second = stored(blobs, b"b" * 100 + b"c" * 50, 100)
+    again = stored(blobs, b"b" * 100 + b"c" * 50, 100)
+    assert (first.known_parts, second.known_parts, again.known_parts) == (1, 1, 2)
+    assert again.known_bytes == again.manifest.size == 150
+    assert len(list(backend.scan(b""))) == 3
+
+
+class Endless:
+    """A stream of `size` bytes that is never in memory as a whole."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def read(self, size: int) -> bytes:
+        block = os.urandom(min(size, self.left))
+        self.left -= len(block)
+        return block
+
+
+class Discarding:
+    """A store that forgets what is put into it, so that only the writer's own memory is measured."""
+
+    async def touch(self, name: bytes, expires_at: float | None) -> bool:
+        return False
+
+    async def put(self, name: bytes, data: bytes, **options: Any) -> bytes:
+        return b"1"
+
+
+def test_writing_a_large_asset_takes_constant_memory() -> None:
+    blobs = Blobs(Discarding(), PIPELINE, b"x/")
+    peaks = []
+    for size in (16, 96):
+        tracemalloc.start()
+        written = drive(write_asset(blobs, PIPELINE, Endless(size << 20), now=0.0))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert written.manifest.size == size << 20
+    assert peaks[1] < peaks[0] * 1.2
+    assert peaks[1] < 8 * PART_SIZE
+
+
+def test_reading_holds_one_part_and_fetches_only_what_a_range_needs() -> None:
+    backend = DictBackend()
+    blobs = blobs_on(backend)
+    written = stored(blobs, os.urandom(1000), 100)
+    asked: list[bytes] = []
+
+    class Counting(Immediate):
+        async def get(self, name: bytes) -> Any:
+            asked.append(name)
+            return await super().get(name)
+
+    asset = reader(Blobs(Counting(backend), PIPELINE, b"tenant/x/"), written.manifest)
+    asset.read_range(450, 100)
+    assert len(asked) == 2
+
+
+def test_lines_are_read_through_the_usual_buffering() -> None:
+    blobs = blobs_on(DictBackend())
+    written = stored(blobs, b"one\ntwo\nthree", 5)
+    with io.BufferedReader(reader(blobs, written.manifest)) as buffered:
+        assert list(buffered) == [b"one\n", b"two\n", b"three"]
+
+
+def test_a_lost_part_and_a_damaged_one_say_so_while_reading() -> None:
+    backend = DictBackend()
+    blobs = blobs_on(backend)
+    written = stored(blobs, os.urandom(300), 100)
+    parts = list(written.manifest)
+    backend.delete(blobs.name(parts[1].digest))
+    backend.put(blobs.name(parts[2].digest), b"not a frame")
+    asset = reader(blobs, written.manifest)
+    assert len(asset.read(100)) == 100
+    with pytest.raises(MissingBlob):
+        asset.read(1)
+    asset.seek(200)
+    with pytest.raises(CorruptFrame):
+        asset.read(1)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_manifest_or_a_corrupt_frame(noise: bytes) -> None:
+    whole = Manifest(b"d" * 32, b"x" * 32 + (100).to_bytes(8, "big")).encode()
+    for payload in (noise, whole[: len(noise)], whole + noise):
+        try:
+            Manifest.decode(payload)
+        except CorruptFrame:
+            continue
+
+
+def test_a_manifest_whose_size_is_not_that_of_its_parts_is_refused() -> None:
+    import ormsgpack
+
+    for fields in ([1, 5, b"d" * 32, b""], [2, 0, b"d" * 32, b""], [1, 0, b"d" * 31, b""], [1, 0, b"d" * 32, b"x"]):
+        with pytest.raises(CorruptFrame):
+            Manifest.decode(ormsgpack.packb(fields))
+
+
+def test_a_stream_of_text_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="binary mode"):
+        drive(write_asset(blobs_on(DictBackend()), PIPELINE, io.StringIO("text"), now=0.0))
+
+
+def test_a_closed_reader_refuses() -> None:
+    blobs = blobs_on(DictBackend())
+    asset = reader(blobs, stored(blobs, b"abc").manifest)
+    asset.close()
+    for call in (asset.read, asset.tell, lambda: asset.seek(0)):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    with pytest.raises(ValueError, match="before the beginning"):
+        reader(blobs, stored(blobs, b"abc").manifest).seek(-1)
+
+
+def test_an_event_loop_writes_from_an_awaited_stream_and_reads_by_blocks() -> None:
+    class Stream:
+        def __init__(self, content: bytes) -> None:
+            self.file = io.BytesIO(content)
+
+        async def read(self, size: int) -> bytes:
+            await asyncio.sleep(0)
+            return self.file.read(size)
+
+    content = os.urandom(3_000_000)
+
+    async def work() -> None:
+        blobs = blobs_on(DictBackend())
+        written = await write_asset(blobs, PIPELINE, Stream(content), now=0.0, cutter=FixedCuts(400_000))
+        async with AsyncAssetReader(Parts(blobs, written.manifest)) as asset:
+            assert b"".join([block async for block in asset]) == content
+            asset.seek(10)
+            assert await asset.read(20) == content[10:30]
+            assert asset.tell() == 30
+            assert await asset.read_range(399_990, 20) == content[399_990:400_010]
+            assert await asset.readall() == content[30:]
+        with pytest.raises(ValueError, match="closed"):
+            await asset.read(1)
+
+    asyncio.run(work())
