@@ -1,0 +1,118 @@
+"""The transport's side of the cache: look up, store, tell. Trouble with the cache never reaches the caller."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping
+from typing import Any, Final
+
+from agentcache_core import AsyncCache, Cache, CacheControl, Cost
+from agentcache_core.errors import KeyingError, ReplayMiss
+
+from agentcache_adapters.http.exchange import Found
+from agentcache_adapters.http.plan import Plan
+from agentcache_adapters.http.recorder import Discard, Store
+from agentcache_adapters.http.recording import from_value, to_value
+
+_log: Final = logging.getLogger("agentcache.http")
+
+
+def control_of(plan: Plan) -> CacheControl:
+    """The plan's directives in the engine's words. The sample index is part of the request already."""
+    wish = plan.directives
+    return CacheControl(max_age=wish.max_age, semantic=wish.semantic, refresh=wish.refresh)
+
+
+def cost_of(outcome: Store) -> Cost:
+    """What the recorded call cost: tokens as the provider counted them, and the time it took."""
+    usage = outcome.verdict.usage
+    return Cost(
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        seconds=outcome.seconds,
+    )
+
+
+def found(hit: Any) -> Found | None:
+    """The recording in a hit, None for no hit and for a value that is no recording."""
+    if hit is None:
+        return None
+    recording = from_value(hit.value)
+    return None if recording is None else Found(recording, hit.how, hit.age)
+
+
+def options_of(plan: Plan, outcome: Store) -> dict[str, Any]:
+    """The options of the `set` that stores `outcome`."""
+    options: dict[str, Any] = {"cost": cost_of(outcome), "tags": plan.tags}
+    if plan.ttl is not None:
+        options["ttl"] = plan.ttl
+    return options
+
+
+class BlockingKeep:
+    """The blocking face."""
+
+    def __init__(self, cache: Cache | AsyncCache) -> None:
+        self.cache: Cache = cache.blocking if isinstance(cache, AsyncCache) else cache
+
+    def identity(self, request: Mapping[str, Any]) -> Hashable:
+        """What identifies the request in this cache; `KeyingError` when it has no canonical form."""
+        return (id(self.cache), self.cache.key(request))
+
+    def find(self, plan: Plan) -> Found | None:
+        """The recorded answer, None on a miss and on any trouble. `ReplayMiss` is the caller's wish and passes."""
+        try:
+            return found(self.cache.lookup(plan.request, control=control_of(plan)))
+        except (ReplayMiss, KeyingError):
+            raise
+        except Exception:
+            _log.warning("the cache could not be read; the call goes upstream", exc_info=True)
+            return None
+
+    def settle(self, plan: Plan, outcome: Store | Discard) -> None:
+        """Store a good answer; tell why another one is not stored."""
+        try:
+            if isinstance(outcome, Store):
+                self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome))
+            else:
+                self.cache.events.tell("not_stored", kind="http", reason=outcome.reason)
+        except Exception:
+            _log.warning("the answer could not be stored", exc_info=True)
+
+    def bypassed(self, reason: str) -> None:
+        self.cache.events.tell("bypass", kind="http", reason=reason)
+
+
+class AsyncKeep:
+    """The async face."""
+
+    def __init__(self, cache: Cache | AsyncCache) -> None:
+        self.cache: AsyncCache = cache if isinstance(cache, AsyncCache) else cache.aio
+
+    def identity(self, request: Mapping[str, Any]) -> Hashable:
+        """What identifies the request in this cache; `KeyingError` when it has no canonical form."""
+        return (id(self.cache), self.cache.key(request))
+
+    async def find(self, plan: Plan) -> Found | None:
+        """The recorded answer, None on a miss and on any trouble. `ReplayMiss` is the caller's wish and passes."""
+        try:
+            return found(await self.cache.lookup(plan.request, control=control_of(plan)))
+        except (ReplayMiss, KeyingError):
+            raise
+        except Exception:
+            _log.warning("the cache could not be read; the call goes upstream", exc_info=True)
+            return None
+
+    async def settle(self, plan: Plan, outcome: Store | Discard) -> None:
+        """Store a good answer; tell why another one is not stored."""
+        try:
+            if isinstance(outcome, Store):
+                await self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome))
+            else:
+                self.cache.events.tell("not_stored", kind="http", reason=outcome.reason)
+        except Exception:
+            _log.warning("the answer could not be stored", exc_info=True)
+
+    def bypassed(self, reason: str) -> None:
+        self.cache.events.tell("bypass", kind="http", reason=reason)

@@ -1,0 +1,50 @@
+"""One upstream answer shared by every caller that asks the same at the same time: what both faces have in common.
+
+Whoever needs the next chunk pulls it: nobody waits for a slow first caller, and the first caller may leave.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+F = TypeVar("F")
+
+
+class OpenFlights(Generic[F]):
+    """The flights that may still be joined, by identity. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._open: dict[Hashable, F] = {}
+        self._lock = threading.Lock()
+        self._landed = 0
+
+    @property
+    def landed(self) -> int:
+        """How many flights have ended. A caller that saw it change since its look-up must look once more."""
+        return self._landed
+
+    def join(self, identity: Hashable, fresh: F) -> tuple[F, bool]:
+        """The open flight of `identity` and False, or `fresh`, now open, and True."""
+        with self._lock:
+            flight = self._open.setdefault(identity, fresh)
+            return flight, flight is fresh
+
+    def close(self, identity: Hashable, flight: F) -> None:
+        """Let nobody join `flight` any more. Calling twice is fine."""
+        with self._lock:
+            if self._open.get(identity) is flight:
+                del self._open[identity]
+                self._landed += 1
+
+
+def copied(error: BaseException) -> BaseException:
+    """A copy of the exception with the original as its cause, so that two callers never share a traceback."""
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001 - an exception type that cannot be copied is shared as it is
+        return error
+    twin.__cause__ = error
+    return twin
