@@ -157,6 +157,15 @@ def test_each_credential_has_its_own_partition_and_the_secret_keys_its_digest() 
     assert len(digests) == 4
 
 
+def test_cookies_of_load_balancers_do_not_count_and_other_cookies_do() -> None:
+    def asked(cookie: str) -> object:
+        return planned("/chat/completions", CHAT, headers=(*HEADERS, ("cookie", cookie))).request
+
+    plain = planned("/chat/completions", CHAT).request
+    assert asked("__cf_bm=abc; _cfuvid=1; AWSALB=x") == plain
+    assert asked("__cf_bm=abc; sid=1") == asked("sid=1; __cf_bm=zzz") != plain
+
+
 def test_the_base_url_counts() -> None:
     other = HttpCall("POST", "https://other.example/v1/chat/completions", HEADERS, json.dumps(CHAT).encode())
     assert plan(other, CacheRules()).request != planned("/chat/completions", CHAT).request

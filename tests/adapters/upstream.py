@@ -87,7 +87,7 @@ def _handler(upstream: Upstream) -> type[BaseHTTPRequestHandler]:
             self.send_header("content-type", answer.content_type)
             self.send_header("content-length", str(len(content)))
             self.send_header("x-request-id", f"req_{upstream.count}")
-            self.send_header("set-cookie", "session=secret-cookie")
+            self.send_header("set-cookie", "__cf_bm=secret-cookie")
             for name, value in answer.headers:
                 self.send_header(name, value)
             self.end_headers()

@@ -30,6 +30,7 @@ class AnthropicMessages:
 
     name = "anthropic.messages"
     provider = "anthropic"
+    embeds = False
 
     def recognises(self, path: str, body: dict[str, Any]) -> bool:
         return path.endswith("/messages") and isinstance(body.get("messages"), list) and "max_tokens" in body

@@ -6,9 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 
-from agentcache_core import AsyncCache, Cache
-from agentcache_core.errors import KeyingError
-
 from agentcache_adapters.http.aflight import AsyncFlight, AsyncLiveBody, AsyncReplayedBody, AsyncSource
 from agentcache_adapters.http.exchange import (
     Found,
@@ -26,6 +23,8 @@ from agentcache_adapters.http.plan import Plan, plan
 from agentcache_adapters.http.recorder import Recorder
 from agentcache_adapters.http.rules import CacheRules
 from agentcache_adapters.http.sharing import OpenFlights
+from agentcache_core import AsyncCache, Cache
+from agentcache_core.errors import KeyingError
 
 AsyncSend = Callable[[], Awaitable[Opened[AsyncSource]]]
 _FLIGHTS: OpenFlights[AsyncFlight] = OpenFlights()
@@ -82,9 +81,8 @@ class AsyncConduct:
             if wish.no_store:
                 return self._passed(await send(), "miss", "no-store")
             identity = self._identity(made, call, loop)
-            if wish.joins and _FLIGHTS.landed != landed and not _FLIGHTS.has(identity):
-                # A flight has landed since our look-up, perhaps ours: look once more before taking off.
-                continue
+            if wish.joins and _FLIGHTS.landed_since(landed, identity):
+                continue  # this very flight has landed since our look-up: look once more before taking off
             flight = self._flight(made, identity)
             if not wish.joins:
                 flight.depart(send)

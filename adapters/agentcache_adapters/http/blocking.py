@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 
-from agentcache_core import AsyncCache, Cache
-from agentcache_core.errors import KeyingError
-
 from agentcache_adapters.http.exchange import (
     Found,
     Opened,
@@ -25,6 +22,8 @@ from agentcache_adapters.http.plan import Plan, plan
 from agentcache_adapters.http.recorder import Recorder
 from agentcache_adapters.http.rules import CacheRules
 from agentcache_adapters.http.sharing import OpenFlights
+from agentcache_core import AsyncCache, Cache
+from agentcache_core.errors import KeyingError
 
 Send = Callable[[], Opened[Source]]
 _FLIGHTS: OpenFlights[Flight] = OpenFlights()
@@ -78,7 +77,7 @@ class BlockingConduct:
             flight, leader = _FLIGHTS.join(identity, flight)
             if leader:
                 # Another flight may have landed between our look-up and this one's take-off.
-                if _FLIGHTS.landed != landed and (hit := self._keep.find(made)) is not None:
+                if _FLIGHTS.landed_since(landed, identity) and (hit := self._keep.find(made)) is not None:
                     flight.abandon()
                     return self._replayed(hit)
                 return self._lead(flight, send)

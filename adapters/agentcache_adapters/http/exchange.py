@@ -44,11 +44,11 @@ class Found:
     age: float = 0.0
 
 
-def hit_headers(found: Found, *, annotate: bool) -> Headers:
-    """The headers of a replayed answer."""
+def hit_headers(found: Found, outcome: Outcome = "hit", *, annotate: bool) -> Headers:
+    """The headers of a replayed answer, and of one made here."""
     headers = found.recording.replay_headers()
-    if not annotate:
-        return headers
+    if not annotate or outcome != "hit":
+        return annotated(headers, outcome, annotate=annotate)
     return (*headers, (CONTROL_PREFIX, f"hit; how={found.how}"), (f"{CONTROL_PREFIX}-age", str(int(found.age))))
 
 

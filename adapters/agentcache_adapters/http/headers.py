@@ -51,6 +51,8 @@ _NOISE = _HOP | frozenset(
 )
 _NOISE_PREFIXES = ("x-stainless-", "x-b3-", CONTROL_PREFIX)
 _CREDENTIAL = re.compile(r"auth|token|secret|api-?_?key|apikey|cookie|session|signature|password|credential|^key$")
+# Cookies that load balancers set on every client: client libraries send them back, and they say nothing about who asks.
+_BALANCER_COOKIE = re.compile(r"__cf|_cfuvid|cf_clearance|AWSALB|AWSELB|GCLB|ARRAffinity|BIGip|incap_ses|visid_incap|TS01")
 _NOT_STORED = _HOP | frozenset(
     [
         "content-encoding",
@@ -106,12 +108,22 @@ def credential_digest(call: HttpCall, *, secret: bytes = b"") -> str:
     """A keyed BLAKE3 digest (hex) over every credential of the call; the credentials themselves go nowhere else."""
     key = blake3(secret, derive_key_context="agentcache 2026 http credentials v1").digest()
     hasher = blake3(key=key)
-    found = [pair for pair in call.headers if pair[0] == "proxy-authorization" or is_credential(pair[0])]
+    found = [_without_balancers(pair) for pair in call.headers if is_credential(pair[0])]
     for name, value in sorted(found + split_url(call.url)[1]):
+        if not value:
+            continue
         for part in (name.encode(), value.encode("utf-8", "surrogateescape")):
             hasher.update(len(part).to_bytes(8, "little"))
             hasher.update(part)
     return hasher.hexdigest()
+
+
+def _without_balancers(pair: tuple[str, str]) -> tuple[str, str]:
+    name, value = pair
+    if name != "cookie":
+        return pair
+    cookies = (cookie.strip() for cookie in value.split(";"))
+    return name, "; ".join(sorted(cookie for cookie in cookies if not _BALANCER_COOKIE.match(cookie)))
 
 
 def stored_headers(head: ResponseHead) -> Headers:

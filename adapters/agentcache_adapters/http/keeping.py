@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any, Final
 
-from agentcache_core import AsyncCache, Cache, CacheControl, Cost
-from agentcache_core.errors import KeyingError, ReplayMiss
-
 from agentcache_adapters.http.exchange import Found
-from agentcache_adapters.http.plan import Plan
+from agentcache_adapters.http.plan import KeyedRequest, Plan
 from agentcache_adapters.http.recorder import Discard, Store
 from agentcache_adapters.http.recording import from_value, to_value
+from agentcache_core import AsyncCache, Cache, CacheControl, Cost
+from agentcache_core.errors import KeyingError, ReplayMiss
 
 _log: Final = logging.getLogger("agentcache.http")
 
@@ -56,7 +55,7 @@ class BlockingKeep:
     def __init__(self, cache: Cache | AsyncCache) -> None:
         self.cache: Cache = cache.blocking if isinstance(cache, AsyncCache) else cache
 
-    def identity(self, request: Mapping[str, Any]) -> Hashable:
+    def identity(self, request: KeyedRequest) -> Hashable:
         """What identifies the request in this cache; `KeyingError` when it has no canonical form."""
         return (id(self.cache), self.cache.key(request))
 
@@ -66,7 +65,7 @@ class BlockingKeep:
             return found(self.cache.lookup(plan.request, control=control_of(plan)))
         except (ReplayMiss, KeyingError):
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the cache could not be read; the call goes upstream", exc_info=True)
             return None
 
@@ -77,7 +76,7 @@ class BlockingKeep:
                 self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome))
             else:
                 self.cache.events.tell("not_stored", kind="http", reason=outcome.reason)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the answer could not be stored", exc_info=True)
 
     def bypassed(self, reason: str) -> None:
@@ -90,7 +89,7 @@ class AsyncKeep:
     def __init__(self, cache: Cache | AsyncCache) -> None:
         self.cache: AsyncCache = cache if isinstance(cache, AsyncCache) else cache.aio
 
-    def identity(self, request: Mapping[str, Any]) -> Hashable:
+    def identity(self, request: KeyedRequest) -> Hashable:
         """What identifies the request in this cache; `KeyingError` when it has no canonical form."""
         return (id(self.cache), self.cache.key(request))
 
@@ -100,7 +99,7 @@ class AsyncKeep:
             return found(await self.cache.lookup(plan.request, control=control_of(plan)))
         except (ReplayMiss, KeyingError):
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the cache could not be read; the call goes upstream", exc_info=True)
             return None
 
@@ -111,7 +110,7 @@ class AsyncKeep:
                 await self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome))
             else:
                 self.cache.events.tell("not_stored", kind="http", reason=outcome.reason)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the answer could not be stored", exc_info=True)
 
     def bypassed(self, reason: str) -> None:

@@ -14,6 +14,11 @@ def lowered(pairs: Iterable[tuple[bytes | str, bytes | str]]) -> Headers:
     return tuple((_text(name).lower(), _text(value)) for name, value in pairs)
 
 
+def raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The pairs as they go over the wire, for client libraries that would take text for ASCII."""
+    return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+
+
 def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
 

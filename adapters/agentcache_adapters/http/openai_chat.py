@@ -33,6 +33,7 @@ class OpenAIChat:
 
     name = "openai.chat"
     provider = "openai"
+    embeds = False
 
     def recognises(self, path: str, body: dict[str, Any]) -> bool:
         if path.endswith("/chat/completions"):
@@ -118,6 +119,7 @@ class OpenAIEmbeddings:
 
     name = "openai.embeddings"
     provider = "openai"
+    embeds = True
 
     def recognises(self, path: str, body: dict[str, Any]) -> bool:
         return path.endswith("/embeddings") and "input" in body

@@ -26,6 +26,7 @@ class OpenAIResponses:
 
     name = "openai.responses"
     provider = "openai"
+    embeds = False
 
     def recognises(self, path: str, body: dict[str, Any]) -> bool:
         return path.endswith("/responses") and ("input" in body or "prompt" in body or "previous_response_id" in body)

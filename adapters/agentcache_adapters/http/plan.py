@@ -10,17 +10,21 @@ from typing import Any
 from blake3 import blake3
 
 from agentcache_adapters.http.directives import Directives, parse_directives
-from agentcache_adapters.http.headers import counted_headers, credential_digest, split_url
+from agentcache_adapters.http.headers import CONTROL_PREFIX, counted_headers, credential_digest, split_url
 from agentcache_adapters.http.messages import HttpCall
 from agentcache_adapters.http.rules import CacheRules, Rule
+from agentcache_adapters.http.verdict import text
 from agentcache_adapters.http.wire import Wire
+from agentcache_core.keys import EmbeddingRequest, HttpRequest
+
+KeyedRequest = Mapping[str, Any] | EmbeddingRequest | HttpRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with one call. `request` is the mapping the cache keys, None when `bypass` says why there is none."""
+    """What to do with one call. `request` is what the cache keys, None when `bypass` says why there is none."""
 
-    request: Mapping[str, Any] | None
+    request: KeyedRequest | None
     directives: Directives
     wire: Wire | None = None
     rule: Rule | None = None
@@ -42,14 +46,14 @@ def plan(call: HttpCall, rules: CacheRules, *, secret: bytes = b"") -> Plan:
             return Plan(None, directives, wire=wire, bypass=reason)
         tags = rules.tags + directives.tags
         return Plan(
-            _model_request(call, body, wire=wire, secret=secret), directives, wire, None, "",
+            _model_request(call, body, wire=wire, directives=directives, secret=secret), directives, wire, None, "",
             directives.ttl or rules.ttl, tags, rules.max_body,
         )  # fmt: skip
     rule = rules.rule_for(call)
     if rule is None:
         return Plan(None, directives, bypass="no rule covers this call")
     return Plan(
-        _plain_request(call, secret=secret), directives, None, rule, "",
+        _plain_request(call, directives=directives, secret=secret), directives, None, rule, "",
         directives.ttl or rule.ttl or rules.ttl, rules.tags + rule.tags + directives.tags, rules.max_body,
     )  # fmt: skip
 
@@ -64,27 +68,43 @@ def _json_object(call: HttpCall) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _envelope(call: HttpCall, *, secret: bytes) -> dict[str, Any]:
-    return {
+def _counted(call: HttpCall, directives: Directives) -> dict[str, str]:
+    headers = counted_headers(call)
+    if directives.sample:
+        headers[f"{CONTROL_PREFIX}-sample"] = str(directives.sample)
+    return headers
+
+
+def _model_request(
+    call: HttpCall, body: dict[str, Any], *, wire: Wire, directives: Directives, secret: bytes
+) -> Mapping[str, Any] | EmbeddingRequest:
+    """A chat or embedding request: the body itself, so that volatile ids are treated as such, plus where it goes."""
+    envelope: dict[str, Any] = {
         "method": call.method,
         "url": split_url(call.url)[0],
-        "headers": counted_headers(call),
+        "headers": _counted(call, directives),
         "credentials": credential_digest(call, secret=secret),
     }
-
-
-def _model_request(call: HttpCall, body: dict[str, Any], *, wire: Wire, secret: bytes) -> dict[str, Any]:
-    """A chat or embedding request: the body itself, so that volatile ids are treated as such, plus where it goes."""
-    envelope = _envelope(call, secret=secret)
     # Routers such as OpenRouter have fields of these names in their bodies: they count, beside ours.
     shadowed = {name: body[name] for name in ("provider", "http") if name in body}
     if shadowed:
         envelope["body"] = shadowed
+    if wire.embeds:
+        rest = {name: value for name, value in body.items() if name not in ("model", "input")}
+        return EmbeddingRequest(
+            text(body.get("model")), body["input"], provider=wire.provider, parameters={**rest, "http": envelope}
+        )
     return {**body, "provider": wire.provider, "http": envelope}
 
 
-def _plain_request(call: HttpCall, *, secret: bytes) -> dict[str, Any]:
-    return {"provider": "http", **_envelope(call, secret=secret), "body": _plain_body(call)}
+def _plain_request(call: HttpCall, *, directives: Directives, secret: bytes) -> HttpRequest:
+    return HttpRequest(
+        call.method,
+        split_url(call.url)[0],
+        _counted(call, directives),
+        _plain_body(call),
+        credential=credential_digest(call, secret=secret),
+    )
 
 
 def _plain_body(call: HttpCall) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 F = TypeVar("F")
+_REMEMBERED = 1024
 
 
 class OpenFlights(Generic[F]):
@@ -19,12 +20,15 @@ class OpenFlights(Generic[F]):
     def __init__(self) -> None:
         self._open: dict[Hashable, F] = {}
         self._lock = threading.Lock()
-        self._landed = 0
+        self.landed = 0
+        self._recent: dict[Hashable, int] = {}
 
-    @property
-    def landed(self) -> int:
-        """How many flights have ended. A caller that saw it change since its look-up must look once more."""
-        return self._landed
+    def landed_since(self, mark: int, identity: Hashable) -> bool:
+        """Whether a flight of `identity` ended after `landed` stood at `mark`, so that a look-up from then is outdated.
+
+        Remembers the last 1,024 endings; beyond that a caller may call upstream once more than it had to.
+        """
+        return self._recent.get(identity, 0) > mark
 
     def join(self, identity: Hashable, fresh: F) -> tuple[F, bool]:
         """The open flight of `identity` and False, or `fresh`, now open, and True."""
@@ -37,7 +41,11 @@ class OpenFlights(Generic[F]):
         with self._lock:
             if self._open.get(identity) is flight:
                 del self._open[identity]
-                self._landed += 1
+                self.landed += 1
+                self._recent.pop(identity, None)
+                self._recent[identity] = self.landed
+                if len(self._recent) > _REMEMBERED:
+                    del self._recent[next(iter(self._recent))]
 
 
 def copied(error: BaseException) -> BaseException:

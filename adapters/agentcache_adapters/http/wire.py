@@ -22,6 +22,11 @@ class Wire(Protocol):
         """The provider named in the key."""
         ...
 
+    @property
+    def embeds(self) -> bool:
+        """Whether these calls ask for embeddings."""
+        ...
+
     def recognises(self, path: str, body: dict[str, Any]) -> bool: ...
 
     def bypass(self, body: dict[str, Any], *, provider_tools: bool) -> str:

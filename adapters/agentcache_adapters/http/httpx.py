@@ -1,0 +1,121 @@
+"""Caching transports for httpx, the HTTP library under Replicate, LiteLLM and many other clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from agentcache_core import AsyncCache, Cache
+
+try:
+    import httpx
+except ImportError as error:
+    raise ImportError("this transport needs httpx: pip install 'agentcache[httpx]'") from error
+
+from agentcache_adapters.http.aflight import AsyncSource
+from agentcache_adapters.http.asynchronous import AsyncConduct
+from agentcache_adapters.http.blocking import BlockingConduct
+from agentcache_adapters.http.exchange import Opened
+from agentcache_adapters.http.flight import Source
+from agentcache_adapters.http.headers import CONTROL_PREFIX
+from agentcache_adapters.http.messages import HttpCall, ResponseHead, lowered, raw
+
+
+class CacheTransport(httpx.BaseTransport):
+    """A blocking transport that answers repeated model calls from `cache` and sends the rest through `inner`.
+
+    `options` are those of `BlockingConduct`: rules, secret, pace, annotate.
+    """
+
+    def __init__(self, cache: Cache | AsyncCache, inner: httpx.BaseTransport | None = None, **options: Any) -> None:
+        self._inner = inner or httpx.HTTPTransport()
+        self._conduct = BlockingConduct(cache, **options)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        call = _call(request)
+        if not self._conduct.rules.covers(call):
+            return self._inner.handle_request(_outgoing(request))
+        reply = self._conduct.answer(_call(request, request.read()), lambda: self._send(request))
+        return httpx.Response(
+            reply.status, headers=raw(reply.headers), stream=_Stream(reply.body), extensions=dict(reply.extensions)
+        )
+
+    def _send(self, request: httpx.Request) -> Opened[Source]:
+        response = self._inner.handle_request(_outgoing(request))
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        return Opened(_head(response), response.stream, response.extensions)
+
+    def close(self) -> None:
+        """Close `inner`; the cache stays open, it belongs to whoever made it."""
+        self._inner.close()
+
+
+class AsyncCacheTransport(httpx.AsyncBaseTransport):
+    """The async twin of `CacheTransport`."""
+
+    def __init__(
+        self, cache: Cache | AsyncCache, inner: httpx.AsyncBaseTransport | None = None, **options: Any
+    ) -> None:
+        self._inner = inner or httpx.AsyncHTTPTransport()
+        self._conduct = AsyncConduct(cache, **options)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        call = _call(request)
+        if not self._conduct.rules.covers(call):
+            return await self._inner.handle_async_request(_outgoing(request))
+        reply = await self._conduct.answer(_call(request, await request.aread()), lambda: self._send(request))
+        return httpx.Response(
+            reply.status,
+            headers=raw(reply.headers),
+            stream=_AsyncStream(reply.body),
+            extensions=dict(reply.extensions),
+        )
+
+    async def _send(self, request: httpx.Request) -> Opened[AsyncSource]:
+        response = await self._inner.handle_async_request(_outgoing(request))
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        return Opened(_head(response), response.stream, response.extensions)
+
+    async def aclose(self) -> None:
+        """Close `inner`; the cache stays open, it belongs to whoever made it."""
+        await self._inner.aclose()
+
+
+class _Stream(httpx.SyncByteStream):
+    def __init__(self, body: Source) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class _AsyncStream(httpx.AsyncByteStream):
+    def __init__(self, body: AsyncSource) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body.__aiter__()
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+def _call(request: httpx.Request, body: bytes = b"") -> HttpCall:
+    return HttpCall(request.method.upper(), str(request.url), lowered(request.headers.raw), body)
+
+
+def _head(response: httpx.Response) -> ResponseHead:
+    return ResponseHead(response.status_code, lowered(response.headers.raw))
+
+
+def _outgoing(request: httpx.Request) -> httpx.Request:
+    """The request without our own headers; the very same object when it has none."""
+    if not any(name.lower().startswith(CONTROL_PREFIX) for name in request.headers):
+        return request
+    headers = [pair for pair in request.headers.raw if not pair[0].lower().startswith(CONTROL_PREFIX.encode())]
+    return httpx.Request(
+        request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
+    )
