@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentcache_adapters.http import CacheRules, Rule
+from agentcache_adapters.http.keeping import cost
 from agentcache_adapters.http.messages import Headers, HttpCall, ResponseHead
 from agentcache_adapters.http.plan import Plan, plan
 from agentcache_adapters.http.recorder import Discard, Recorder, Store
 from agentcache_adapters.http.recording import Recording, from_value, to_value
+from agentcache_core import Cost
 
 JSON: Headers = (("content-type", "application/json"),)
 SSE: Headers = (("content-type", "text/event-stream; charset=utf-8"),)
@@ -96,14 +98,8 @@ def test_a_finished_chat_answer_is_stored_with_its_usage(finish: str) -> None:
     body = json.dumps({"model": "m-1", "choices": [choice(finish)], "usage": usage}).encode()
     outcome = stored(record("chat/completions", body))
     assert outcome.recording.body == body
-    found = outcome.verdict
-    assert (found.model, found.usage.input_tokens, found.usage.cached_input_tokens, found.usage.output_tokens) == (
-        "m-1",
-        7,
-        4,
-        2,
-    )
-    assert outcome.seconds == 2.0
+    assert outcome.verdict.model == "m-1"
+    assert cost(planned("chat/completions"), outcome) == Cost(0, 7, 4, 2, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +147,7 @@ def test_a_body_cut_short_is_not_stored() -> None:
 
 def test_good_responses_and_embeddings_and_messages_are_stored() -> None:
     outcome = stored(record("responses", json.dumps(COMPLETED).encode()))
-    assert (outcome.verdict.usage.input_tokens, outcome.verdict.usage.cached_input_tokens) == (3, 1)
+    assert cost(planned("responses"), outcome) == Cost(0, 3, 1, 4, 2.0)
     stored(record("embeddings", json.dumps({"data": [{"embedding": "AAAA"}], "usage": {"prompt_tokens": 3}}).encode()))
     message = {
         "type": "message",
@@ -164,8 +160,8 @@ def test_good_responses_and_embeddings_and_messages_are_stored() -> None:
             "output_tokens": 9,
         },
     }
-    usage = stored(record("messages", json.dumps(message).encode())).verdict.usage
-    assert (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens) == (8, 2, 9)
+    outcome = stored(record("messages", json.dumps(message).encode()))
+    assert cost(planned("messages"), outcome) == Cost(0, 8, 2, 9, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +179,7 @@ def test_a_stream_is_stored_byte_for_byte_and_only_after_its_terminal_event(path
     outcome = stored(record(path, stream, headers=SSE))
     assert outcome.recording.body == stream
     assert outcome.recording.streamed
-    assert outcome.verdict.usage.output_tokens > 0
+    assert cost(planned(path), outcome).output_tokens > 0
     assert b"".join(part for _, part in outcome.recording.parts()) == stream
     # Closed by the reader right after the terminal event: whole. Any shorter prefix: not.
     stored(record(path, stream, headers=SSE, complete=False))

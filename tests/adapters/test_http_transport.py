@@ -1,4 +1,4 @@
-"""Both client libraries, both faces, against a real server: what the caller sees, what upstream sees, what is stored."""
+"""Both client libraries, both faces, against a real server: what caller and upstream see, what is stored."""
 
 import asyncio
 import json
@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from agentcache_core import Cache
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from upstream import Upstream
@@ -18,6 +17,7 @@ from wire_answers import Answer
 from agentcache_adapters.http import CacheRules, Rule
 from agentcache_adapters.http import httpx as shim1
 from agentcache_adapters.http import httpx2 as shim2
+from agentcache_core import Cache
 
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 LIBRARIES = [pytest.param((httpx, shim1), id="httpx"), pytest.param((httpx2, shim2), id="httpx2")]
@@ -262,7 +262,7 @@ async def test_a_broken_stream_raises_as_without_a_cache_and_stores_nothing(
 async def test_nothing_is_buffered_from_the_reader(client: Face, upstream: Upstream) -> None:
     """The server sends event n + 1 only after the reader has event n: any buffering would stop the stream for good."""
     received = threading.Semaphore(1)
-    upstream.before_event = lambda _index: None if received.acquire(timeout=20) else pytest.fail("buffered")
+    upstream.before_event = lambda _index: received.acquire(timeout=20)
     url, seen = upstream.url + "/v1/chat/completions", []
     if isinstance(client, Blocking):
 
@@ -284,7 +284,7 @@ async def test_nothing_is_buffered_from_the_reader(client: Face, upstream: Upstr
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
 async def test_concurrent_identical_calls_make_one_upstream_call(client: Face, upstream: Upstream, body: Any) -> None:
     gate = threading.Event()
-    upstream.before_event = lambda index: None if gate.wait(20) else None
+    upstream.before_event = lambda _index: gate.wait(20)
     url = upstream.url + "/v1/chat/completions"
     tasks = [asyncio.create_task(client.read_stream(url, body)) for _ in range(12)]
     await eventually(lambda: upstream.count == 1)
@@ -297,7 +297,7 @@ async def test_concurrent_identical_calls_make_one_upstream_call(client: Face, u
 async def test_followers_see_the_live_stream_before_it_ends(client: Face, upstream: Upstream) -> None:
     """The second reader gets the first event while the server still holds back the rest."""
     gate, url = threading.Event(), upstream.url + "/v1/chat/completions"
-    upstream.before_event = lambda index: None if index < 1 or gate.wait(20) else None
+    upstream.before_event = lambda index: index < 1 or gate.wait(20)
     leader = asyncio.create_task(client.read_stream(url, STREAM))
     await eventually(lambda: upstream.count == 1)
     early = await client.read_stream(url, STREAM, stop_after=1)
@@ -311,7 +311,7 @@ async def test_followers_see_the_live_stream_before_it_ends(client: Face, upstre
 
 async def test_followers_go_on_when_the_leader_leaves(client: Face, upstream: Upstream) -> None:
     gate, url = threading.Event(), upstream.url + "/v1/chat/completions"
-    upstream.before_event = lambda index: None if index < 1 or gate.wait(20) else None
+    upstream.before_event = lambda index: index < 1 or gate.wait(20)
     leader = asyncio.create_task(client.read_stream(url, STREAM, stop_after=1))
     await eventually(lambda: upstream.count == 1)
     follower = asyncio.create_task(client.read_stream(url, STREAM))
@@ -352,7 +352,7 @@ async def test_a_refused_connection_raises_the_librarys_own_error(client: Face, 
 
 async def test_a_cancelled_leader_takes_no_follower_down(library: Any, cache: Cache, upstream: Upstream) -> None:
     gate, url = threading.Event(), upstream.url + "/v1/chat/completions"
-    upstream.script = lambda _number, _seen: None if gate.wait(20) else None
+    upstream.before_answer = lambda _number: gate.wait(20)
     client = Asynchronous(*library, cache)
     leader = asyncio.create_task(client.post(url, CHAT))
     await eventually(lambda: upstream.count == 1)
@@ -369,7 +369,7 @@ async def test_a_cancelled_leader_takes_no_follower_down(library: Any, cache: Ca
 
 async def test_a_cancelled_only_caller_stops_upstream(library: Any, cache: Cache, upstream: Upstream) -> None:
     gate, url = threading.Event(), upstream.url + "/v1/chat/completions"
-    upstream.script = lambda number, _seen: None if number > 1 or gate.wait(20) else None
+    upstream.before_answer = lambda number: number > 1 or gate.wait(20)
     client = Asynchronous(*library, cache)
     only = asyncio.create_task(client.post(url, CHAT))
     await eventually(lambda: upstream.count == 1)
@@ -421,7 +421,9 @@ async def test_what_is_stored_holds_no_secret(client: Face, cache: Cache, upstre
     assert "secret-cookie" not in stored[0]
 
 
-async def test_threads_and_tasks_share_answers_through_one_cache(library: Any, cache: Cache, upstream: Upstream) -> None:
+async def test_threads_and_tasks_share_answers_through_one_cache(
+    library: Any, cache: Cache, upstream: Upstream
+) -> None:
     url = upstream.url + "/v1/chat/completions"
     one, two = Blocking(*library, cache), Asynchronous(*library, cache)
     assert (await one.post(url, CHAT)).content == (await two.post(url, CHAT)).content
@@ -429,5 +431,3 @@ async def test_threads_and_tasks_share_answers_through_one_cache(library: Any, c
     assert upstream.count == 2
     await one.close()
     await two.close()
-
-

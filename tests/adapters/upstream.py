@@ -39,7 +39,8 @@ class Upstream:
     calls: list[Seen] = field(default_factory=list)
     failures: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     script: Callable[[int, Seen], Answer | None] = lambda _number, _seen: None
-    before_event: Callable[[int], None] = lambda _index: None
+    before_answer: Callable[[int], object] = lambda _number: None
+    before_event: Callable[[int], object] = lambda _index: None
     break_after: int | None = None
     cut_every: int | None = None
     hung_up: threading.Event = field(default_factory=threading.Event)
@@ -56,6 +57,7 @@ class Upstream:
             if self.failures:
                 status, error = self.failures.pop(0)
                 return Answer(error, status=status)
+        self.before_answer(number)
         return self.script(number, seen) or answer_for(number, seen.method, seen.path, seen.body)
 
 

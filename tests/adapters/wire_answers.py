@@ -84,7 +84,9 @@ def _chat(number: int, request: dict[str, Any]) -> Answer:
 
     payloads: list[Any] = [delta({"role": "assistant", "content": "" if message["content"] else None})]
     for call in message.get("tool_calls", []):
-        payloads.append(delta({"tool_calls": [{"index": 0, **call, "function": {**call["function"], "arguments": ""}}]}))
+        payloads.append(
+            delta({"tool_calls": [{"index": 0, **call, "function": {**call["function"], "arguments": ""}}]})
+        )
         for piece in _pieces(call["function"]["arguments"]):
             payloads.append(delta({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}))
     payloads += [delta({"content": piece}) for piece in _pieces(message["content"] or "")]
@@ -124,12 +126,17 @@ def _responses(number: int, request: dict[str, Any]) -> Answer:
     }  # fmt: skip
     if not request.get("stream"):
         return Answer(response)
+    unfinished = message | {"status": "in_progress", "content": []}
     started = response | {"status": "in_progress", "output": [], "usage": None}
     at = {"item_id": f"msg_{number}", "output_index": 0, "content_index": 0}
     payloads: list[dict[str, Any]] = [
         {"type": "response.created", "response": started},
         {"type": "response.in_progress", "response": started},
-        {"type": "response.output_item.added", "output_index": 0, "item": message | {"status": "in_progress", "content": []}},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": message | {"status": "in_progress", "content": []},
+        },
         {"type": "response.content_part.added", **at, "part": part | {"text": ""}},
         *({"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []} for piece in _pieces(text)),
         {"type": "response.output_text.done", **at, "text": text, "logprobs": []},
@@ -164,7 +171,9 @@ def _message_content(number: int, request: dict[str, Any]) -> tuple[list[dict[st
 
 
 def _block_events(index: int, block: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}, "tool_use": {"input": {}}}[block["type"]]
+    empty = {"text": {"text": ""}, "thinking": {"thinking": "", "signature": ""}, "tool_use": {"input": {}}}[
+        block["type"]
+    ]
     yield {"type": "content_block_start", "index": index, "content_block": block | empty}
     if block["type"] == "text":
         deltas: list[dict[str, Any]] = [{"type": "text_delta", "text": piece} for piece in _pieces(block["text"])]
@@ -192,12 +201,17 @@ def _messages(number: int, request: dict[str, Any]) -> Answer:
     if not request.get("stream"):
         return Answer(message)
     payloads: list[dict[str, Any]] = [
-        {"type": "message_start", "message": message | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}},
+        {
+            "type": "message_start",
+            "message": message | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}},
+        },
         {"type": "ping"},
     ]
     for index, block in enumerate(content):
         payloads += _block_events(index, block)
-    payloads.append({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": {"output_tokens": 7}})
+    payloads.append(
+        {"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": {"output_tokens": 7}}
+    )
     payloads.append({"type": "message_stop"})
     return Answer(events=_events(payloads, named=True))
 

@@ -6,17 +6,11 @@ import json
 from typing import Any
 
 from agentcache_adapters.http.sse import Event
-from agentcache_adapters.http.verdict import StreamTracker, Usage, Verdict, count, mapping, sequence, text
+from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, sequence, text
 from agentcache_adapters.http.wire import ToolKinds, stated
 
 _FINISHED = frozenset({"end_turn", "tool_use", "stop_sequence"})
 _CALLER_RUN = ToolKinds(frozenset({"", "custom"}), ("bash_", "text_editor_", "computer_", "memory_"))
-
-
-def _usage(record: object) -> Usage:
-    cached = count(record, "cache_read_input_tokens")
-    fresh = count(record, "input_tokens") + count(record, "cache_creation_input_tokens")
-    return Usage(fresh + cached, cached, count(record, "output_tokens"))
 
 
 def _stop_reason(reason: object) -> str:
@@ -49,7 +43,7 @@ class AnthropicMessages:
             reason = "the answer is not a message"
         elif not reason and not sequence(answer.get("content")):
             reason = "the answer has no content"
-        return Verdict(reason, text(answer.get("model")), _usage(answer.get("usage")))
+        return Verdict(reason, text(answer.get("model")), mapping(answer.get("usage")))
 
     def tracker(self) -> StreamTracker:
         return _MessagesTracker()
@@ -89,4 +83,4 @@ class _MessagesTracker:
 
     def verdict(self) -> Verdict:
         reason = self._problem or ("" if self.terminal else "the stream ended before message_stop")
-        return Verdict(reason or _stop_reason(self._stop), self._model, _usage(self._usage))
+        return Verdict(reason or _stop_reason(self._stop), self._model, self._usage)

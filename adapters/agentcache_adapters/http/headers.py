@@ -51,8 +51,10 @@ _NOISE = _HOP | frozenset(
 )
 _NOISE_PREFIXES = ("x-stainless-", "x-b3-", CONTROL_PREFIX)
 _CREDENTIAL = re.compile(r"auth|token|secret|api-?_?key|apikey|cookie|session|signature|password|credential|^key$")
-# Cookies that load balancers set on every client: client libraries send them back, and they say nothing about who asks.
-_BALANCER_COOKIE = re.compile(r"__cf|_cfuvid|cf_clearance|AWSALB|AWSELB|GCLB|ARRAffinity|BIGip|incap_ses|visid_incap|TS01")
+# Load balancers set these cookies on every client, libraries send them back, and they say nothing about who asks.
+_BALANCER_COOKIE = re.compile(
+    r"__cf|_cfuvid|cf_clearance|AWSALB|AWSELB|GCLB|ARRAffinity|BIGip|incap_ses|visid_incap|TS01"
+)
 _NOT_STORED = _HOP | frozenset(
     [
         "content-encoding",

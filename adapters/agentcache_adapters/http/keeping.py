@@ -12,6 +12,7 @@ from agentcache_adapters.http.recorder import Discard, Store
 from agentcache_adapters.http.recording import from_value, to_value
 from agentcache_core import AsyncCache, Cache, CacheControl, Cost
 from agentcache_core.errors import KeyingError, ReplayMiss
+from agentcache_core.pricing import cost_of
 
 _log: Final = logging.getLogger("agentcache.http")
 
@@ -22,15 +23,11 @@ def control_of(plan: Plan) -> CacheControl:
     return CacheControl(max_age=wish.max_age, semantic=wish.semantic, refresh=wish.refresh)
 
 
-def cost_of(outcome: Store) -> Cost:
-    """What the recorded call cost: tokens as the provider counted them, and the time it took."""
-    usage = outcome.verdict.usage
-    return Cost(
-        input_tokens=usage.input_tokens,
-        cached_input_tokens=usage.cached_input_tokens,
-        output_tokens=usage.output_tokens,
-        seconds=outcome.seconds,
-    )
+def cost(plan: Plan, outcome: Store) -> Cost:
+    """What the recorded call cost: by the price book for model calls, and the time it took for all."""
+    if plan.wire is None:
+        return Cost(seconds=outcome.seconds)
+    return cost_of(plan.wire.provider, outcome.verdict.model, outcome.verdict.usage, seconds=outcome.seconds)
 
 
 def found(hit: Any) -> Found | None:
@@ -43,7 +40,9 @@ def found(hit: Any) -> Found | None:
 
 def options_of(plan: Plan, outcome: Store) -> dict[str, Any]:
     """The options of the `set` that stores `outcome`."""
-    options: dict[str, Any] = {"cost": cost_of(outcome), "tags": plan.tags}
+    options: dict[str, Any] = {"cost": cost(plan, outcome), "tags": plan.tags}
+    if plan.wire is not None:
+        options["meta"] = {"provider": plan.wire.provider, "model": outcome.verdict.model}
     if plan.ttl is not None:
         options["ttl"] = plan.ttl
     return options

@@ -6,19 +6,11 @@ import json
 from typing import Any
 
 from agentcache_adapters.http.sse import Event
-from agentcache_adapters.http.verdict import StreamTracker, Usage, Verdict, count, mapping, sequence, text
+from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, sequence, text
 from agentcache_adapters.http.wire import ToolKinds, stated
 
 _FINISHED = frozenset({"stop", "tool_calls", "function_call", "eos"})
 _CALLER_RUN = ToolKinds(frozenset({"", "function", "custom"}))
-
-
-def _usage(record: object) -> Usage:
-    return Usage(
-        count(record, "prompt_tokens"),
-        count(record, "prompt_tokens_details", "cached_tokens"),
-        count(record, "completion_tokens"),
-    )
 
 
 def _finish_reason(reason: object) -> str:
@@ -54,7 +46,7 @@ class OpenAIChat:
         return f"the provider runs the tool {kind}" if kind else ""
 
     def judge(self, answer: dict[str, Any]) -> Verdict:
-        model, usage = text(answer.get("model")), _usage(answer.get("usage"))
+        model, usage = text(answer.get("model")), mapping(answer.get("usage"))
         choices = sequence(answer.get("choices"))
         if answer.get("error"):
             return Verdict("the answer holds an error", model, usage)
@@ -78,8 +70,8 @@ class _ChatTracker:
         self.terminal = False
         self._problem = ""
         self._model = ""
-        self._usage = Usage()
-        self._choices: dict[int, object] = {}
+        self._usage: dict[str, Any] = {}
+        self._choices: dict[object, object] = {}
 
     def feed(self, event: Event) -> None:
         if not event.data or self.terminal:
@@ -96,9 +88,9 @@ class _ChatTracker:
             self._problem = "the stream reported an error"
         self._model = text(chunk.get("model")) or self._model
         if chunk.get("usage"):
-            self._usage = _usage(chunk["usage"])
+            self._usage = mapping(chunk["usage"])
         for choice in map(mapping, sequence(chunk.get("choices"))):
-            index = count(choice, "index")
+            index = choice.get("index")
             self._choices[index] = choice.get("finish_reason") or self._choices.get(index)
             if mapping(choice.get("delta")).get("refusal"):
                 self._problem = "the model refused"
@@ -128,7 +120,7 @@ class OpenAIEmbeddings:
         return f"{name} asks for server-side state" if (name := stated(body, ("store",))) else ""
 
     def judge(self, answer: dict[str, Any]) -> Verdict:
-        model, usage = text(answer.get("model")), _usage(answer.get("usage"))
+        model, usage = text(answer.get("model")), mapping(answer.get("usage"))
         vectors = sequence(answer.get("data"))
         if answer.get("error") or not vectors:
             return Verdict("the answer has no embeddings", model, usage)

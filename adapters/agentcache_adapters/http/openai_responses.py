@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from agentcache_adapters.http.sse import Event
-from agentcache_adapters.http.verdict import StreamTracker, Usage, Verdict, count, mapping, sequence, text
+from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, sequence, text
 from agentcache_adapters.http.wire import ToolKinds, stated
 
 _CALLER_RUN = ToolKinds(
@@ -46,13 +46,7 @@ class OpenAIResponses:
         return f"the provider runs the tool {kind}" if kind else ""
 
     def judge(self, answer: dict[str, Any]) -> Verdict:
-        record = answer.get("usage")
-        usage = Usage(
-            count(record, "input_tokens"),
-            count(record, "input_tokens_details", "cached_tokens"),
-            count(record, "output_tokens"),
-        )
-        return Verdict(_unfit(answer), text(answer.get("model")), usage)
+        return Verdict(_unfit(answer), text(answer.get("model")), mapping(answer.get("usage")))
 
     def tracker(self) -> StreamTracker:
         return _ResponsesTracker(self)

@@ -1,30 +1,24 @@
-"""What a finished answer turned out to be: worth storing or not, and what it cost."""
+"""What a finished answer turned out to be: worth storing or not, and what it used."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentcache_adapters.http.sse import Event
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens as the provider billed them. `input_tokens` holds the cached ones too."""
-
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    output_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an answer may be stored. `reason` is empty when it may, else it says in words why not."""
+    """Whether an answer may be stored. `reason` is empty when it may, else it says in words why not.
+
+    `usage` is the provider's own report of what it counted.
+    """
 
     reason: str = ""
     model: str = ""
-    usage: Usage = Usage()
+    usage: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def storable(self) -> bool:
@@ -42,15 +36,6 @@ class StreamTracker(Protocol):
     def feed(self, event: Event) -> None: ...
 
     def verdict(self) -> Verdict: ...
-
-
-def count(usage: object, *path: str) -> int:
-    """A token count at `path` of a provider's usage record, 0 where it is missing or not a count."""
-    for name in path:
-        usage = usage.get(name) if isinstance(usage, dict) else None
-    if isinstance(usage, bool) or not isinstance(usage, int | float) or not math.isfinite(usage):
-        return 0
-    return max(0, int(usage))
 
 
 def mapping(value: object) -> dict[str, Any]:
