@@ -132,11 +132,7 @@ def _responses(number: int, request: dict[str, Any]) -> Answer:
     payloads: list[dict[str, Any]] = [
         {"type": "response.created", "response": started},
         {"type": "response.in_progress", "response": started},
-        {
-            "type": "response.output_item.added",
-            "output_index": 0,
-            "item": message | {"status": "in_progress", "content": []},
-        },
+        {"type": "response.output_item.added", "output_index": 0, "item": unfinished},
         {"type": "response.content_part.added", **at, "part": part | {"text": ""}},
         *({"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []} for piece in _pieces(text)),
         {"type": "response.output_text.done", **at, "text": text, "logprobs": []},
