@@ -6,8 +6,9 @@ field be served to requests that differ in it, so any change here needs a new `K
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 DENYLIST_VERSION: Final = 1
 
@@ -16,15 +17,23 @@ When = Literal["always", "null", "empty"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One place that does not count. `[*]` is any index, a final `*` any name; `when` narrows the rule to values that
-    are null, or to values that are null or an empty list or mapping."""
+    """One place that does not count. `[*]` is any index, a final `*` any name.
+
+    `when` narrows the rule to values that are null, or that are null or an empty list or mapping; `types` to mappings
+    whose own `type` is one of these.
+    """
 
     path: str
     reason: str
     when: When = "always"
+    types: frozenset[str | None] | None = None
 
-    def applies_to(self, value: object) -> bool:
-        """Whether a value found at this rule's path is left out."""
+    def applies_to(self, value: object, inside: Mapping[Any, object]) -> bool:
+        """Whether a value found at this rule's path, in the mapping `inside`, is left out."""
+        if self.types is not None:
+            kind = inside.get("type")
+            if not (kind is None or isinstance(kind, str)) or kind not in self.types:
+                return False
         if self.when == "always":
             return True
         return value is None or (self.when == "empty" and isinstance(value, (list, tuple, dict)) and not value)
@@ -69,12 +78,29 @@ PROVIDERS: Final[dict[str, tuple[Rule, ...]]] = {
 }
 """Rules for the parameters of a model call, by the request's `provider`. Any other provider: everything counts."""
 
+ID_IS_NOISE: Final = frozenset(
+    {
+        None,
+        "message",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "ai",
+        "human",
+        "system",
+        "tool",
+    }
+)
+"""Values of a message's `type` (None: it has none) for which its `id` does not count. Everywhere else
+(`item_reference`, `reasoning`, `image_generation_call` …) the id names something kept at the provider, and counts."""
+
 _ECHO = "the provider's record of an earlier answer, passed back; not part of what the model reads"
 _UNSET = "a field an SDK object has but nobody set; absent in the same message as plain JSON"
 
 MESSAGES: Final[tuple[Rule, ...]] = (
     Rule("messages[*].*", _UNSET, "null"),
-    Rule("messages[*].id", _ECHO),
+    Rule("messages[*].id", _ECHO, types=ID_IS_NOISE),
     Rule("messages[*].object", _ECHO),
     Rule("messages[*].created", _ECHO),
     Rule("messages[*].created_at", _ECHO),
@@ -99,20 +125,3 @@ MESSAGES: Final[tuple[Rule, ...]] = (
     Rule("messages[*].tool_calls[*].function.parsed_arguments", "made by the SDK from `arguments`, which counts"),
 )
 """Rules for the messages of a model call of any provider. In a request with `input` they hold for its items."""
-
-ID_IS_NOISE: Final = frozenset(
-    {
-        None,
-        "message",
-        "function_call",
-        "function_call_output",
-        "custom_tool_call",
-        "custom_tool_call_output",
-        "ai",
-        "human",
-        "system",
-        "tool",
-    }
-)
-"""Values of a message's `type` for which its `id` does not count. Everywhere else (`item_reference`, `reasoning`,
-`image_generation_call` …) the id names something kept at the provider, and counts as it is."""

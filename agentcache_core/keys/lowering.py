@@ -62,6 +62,14 @@ def ordinal(number: int) -> ormsgpack.Ext:
     return ormsgpack.Ext(MARK_ORDINAL, struct.pack(">I", number))
 
 
+def ordinal_of(value: object) -> int | None:
+    """The number of a volatile id's ordinal; None for anything else."""
+    if not isinstance(value, ormsgpack.Ext):
+        return None
+    packed = ormsgpack.packb(value)  # one byte for "extension of four bytes", the mark, the number
+    return int.from_bytes(packed[2:], "big") if packed[1] == MARK_ORDINAL else None
+
+
 def lower(obj: Any, typing: Typing) -> Any:
     """`obj` as JSON values and extensions, one level deep, or `KeyingError` (without a path) saying how to mend it."""
     scalar = _scalar(obj)
