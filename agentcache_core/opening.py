@@ -78,6 +78,14 @@ def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, 
     def make_pipeline(space: Space) -> Pipeline:
         return Pipeline(tenant=space.tenant, secret=settings.secret, keyring=settings.keyring)
 
-    tier = StoredTier(spec, name=name, open_store=open_store, make_pipeline=make_pipeline, events=events)
+    tier = StoredTier(
+        spec,
+        name=name,
+        open_store=open_store,
+        make_pipeline=make_pipeline,
+        events=events,
+        now=settings.clock.now,
+        inline_max=settings.inline_max,
+    )
     tier.store(face)
     return tier

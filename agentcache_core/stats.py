@@ -12,6 +12,7 @@ class Counters:
     """The raw counts of one namespace in this process. Plain additions: exact under the interpreter lock."""
 
     __slots__ = (
+        "blob_bytes_logical", "blob_bytes_stored",
         "bypasses", "bytes_served", "bytes_stored", "errors", "hits", "invalidations", "joined", "misses", "not_stored",
         "reasons", "refreshes", "saved", "semantic_hits", "stale_hits", "stores",
     )  # fmt: skip
@@ -30,12 +31,33 @@ class Counters:
         self.invalidations = 0
         self.bytes_stored = 0
         self.bytes_served = 0
+        self.blob_bytes_logical = 0
+        self.blob_bytes_stored = 0
         self.saved = Cost()
         self.reasons: dict[str, int] = {}
+
+    def blob_placed(self, size: int, *, existed: bool) -> None:
+        """Count a payload of `size` bytes that was stored as a blob, or found to be there already."""
+        self.blob_bytes_logical += size
+        if not existed:
+            self.blob_bytes_stored += size
 
     def because(self, reason: str) -> None:
         """Count a reason for a bypass or for not storing."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dedup:
+    """What storing equal content once saved: bytes asked to be stored as blobs, bytes that had to be."""
+
+    logical: int
+    stored: int
+
+    @property
+    def ratio(self) -> float:
+        """Logical through stored bytes; 1.0 when nothing was saved, or nothing stored yet."""
+        return self.logical / self.stored if self.stored else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +95,7 @@ class Stats:
     saved: Cost
     authority: str
     tiers: tuple[TierStats, ...] = ()
+    dedup: Dedup = Dedup(0, 0)
     reasons: dict[str, int] = field(default_factory=dict)
     further: dict[str, Any] = field(default_factory=dict)
 
@@ -106,6 +129,7 @@ def snapshot(
         counters.saved,
         authority,
         tiers,
+        Dedup(counters.blob_bytes_logical, counters.blob_bytes_stored),
         dict(counters.reasons),
         further,
     )

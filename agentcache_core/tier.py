@@ -12,14 +12,16 @@ from typing import Any, Literal, TypeVar
 
 from agentcache_core.backend import AsyncBackend, Backend, Stored, Version
 from agentcache_core.batch import fetch
+from agentcache_core.clock import SYSTEM_CLOCK
 from agentcache_core.codec.pipeline import Pipeline
-from agentcache_core.errors import BackendError, ConfigurationError, CorruptFrame
+from agentcache_core.errors import BackendError, ConfigurationError, CorruptFrame, MissingBlob, UnreadableFrame
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
 from agentcache_core.policy.freshness import Duration, seconds_of
 from agentcache_core.runtime import Face, Immediate, Runtime
 from agentcache_core.space import Space
-from agentcache_core.store.entries import EntryRecord, decode_entry, encode_entry
+from agentcache_core.store.blobs import Blobs
+from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
 from agentcache_core.units import parse_size
 
 T = TypeVar("T")
@@ -96,6 +98,8 @@ class StoredTier:
         open_store: Callable[[Face], Any],
         make_pipeline: Callable[[Space], Pipeline],
         events: Events,
+        now: Callable[[], float] = SYSTEM_CLOCK.now,
+        inline_max: int = 16 * 1024,
     ) -> None:
         self.spec = spec
         self.name = name
@@ -110,6 +114,8 @@ class StoredTier:
         self._stores: dict[Face, Any] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._events = events
+        self._now = now
+        self._inline_max = inline_max
 
     def store(self, face: Face) -> Any:
         """The backend of this tier in the shape of an async one, for a face; opened on first use."""
@@ -126,6 +132,10 @@ class StoredTier:
         if pipeline is None:
             pipeline = self._pipelines[space.tenant] = self._make_pipeline(space)
         return pipeline
+
+    def blobs(self, rt: Runtime, space: Space) -> Blobs:
+        """The blobs of a space's tenant on this tier."""
+        return Blobs(self.store(rt.face), self.pipeline(space), space.blobs_prefix)
 
     def takes(self, size: int) -> bool:
         """Whether a payload of `size` bytes belongs in this tier."""
@@ -165,23 +175,24 @@ class StoredTier:
         answers = await self.attempt(space, "get", fetch(self.store(rt.face), names))
         if isinstance(answers, Trouble):
             return answers
-        found = await self._decoded(rt, space, name, answers[0], key.kind, depth)
+        decoded = await self._decoded(rt, space, name, answers[0], key.kind, depth)
+        (found,) = await self._filled(rt, space, [(name, decoded)])
         return found, (answers[1] if generation else None)
 
     async def read_many(
         self, rt: Runtime, space: Space, keys: Sequence[Key], depth: int, *, generation: bool
     ) -> tuple[list[Found | None], Stored | Any] | Trouble:
-        """Many entries in one round trip, in the order asked; generation as in `read`."""
+        """Many entries in one round trip (two where blobs are named), in the order asked; generation as in `read`."""
         names = [space.entry_name(key) for key in keys]
         asked = [*names, space.generation_name] if generation else names
         answers = await self.attempt(space, "get_many", fetch(self.store(rt.face), asked))
         if isinstance(answers, Trouble):
             return answers
-        found = [
-            await self._decoded(rt, space, name, answer, key.kind, depth)
+        decoded = [
+            (name, await self._decoded(rt, space, name, answer, key.kind, depth))
             for name, answer, key in zip(names, answers, keys, strict=False)
         ]
-        return found, (answers[-1] if generation else None)
+        return await self._filled(rt, space, decoded), (answers[-1] if generation else None)
 
     async def _decoded(
         self, rt: Runtime, space: Space, name: bytes, stored: Stored | Any, kind: str, depth: int
@@ -197,6 +208,27 @@ class StoredTier:
             return None  # a tombstone
         return Found(record, record.payload, True, self.name, depth, stored.version)
 
+    async def _filled(self, rt: Runtime, space: Space, found: list[tuple[bytes, Found | None]]) -> list[Found | None]:
+        """The same entries with the payloads that are blobs; one whose blob is lost or damaged is absent."""
+        wanted = [(name, entry, entry.record.blob) for name, entry in found if entry and entry.record.blob is not None]
+        if wanted:
+            await self._fill(rt, space, [(name, entry, ref) for name, entry, ref in wanted if ref is not None])
+        return [None if entry is None or entry.value is None else entry for _, entry in found]
+
+    async def _fill(self, rt: Runtime, space: Space, wanted: list[tuple[bytes, Found, BlobRef]]) -> None:
+        blobs = self.blobs(rt, space)
+        payloads = await self.attempt(space, "get_many", blobs.get_many([ref for _, _, ref in wanted]))
+        if isinstance(payloads, Trouble):
+            return
+        for (name, entry, ref), payload in zip(wanted, payloads, strict=True):
+            if isinstance(payload, bytes):
+                entry.record = replace(entry.record, payload=payload, blob=None)
+                entry.value = payload
+                continue
+            await self.discard_corrupt(rt, space, name, entry, payload)
+            if not isinstance(payload, MissingBlob | UnreadableFrame):
+                await self.attempt(space, "delete", blobs.discard([ref]))
+
     def decode(self, space: Space, name: bytes, stored: Stored | Any) -> EntryRecord:
         """The record in stored bytes; `CorruptFrame` also for what is not bytes at all."""
         try:
@@ -208,11 +240,11 @@ class StoredTier:
         return encode_entry(record, self.pipeline(space), bound_to=name)
 
     async def discard_corrupt(self, rt: Runtime, space: Space, name: bytes, stored: Any, error: CorruptFrame) -> None:
-        """Report a damaged entry and remove exactly it."""
+        """Report an entry that cannot be read, and remove exactly it unless another program may read it."""
         space.counters.errors += 1
         self._events.tell("corrupt", tenant=space.tenant, namespace=space.namespace, tier=self.name, reason=str(error))
         version = getattr(stored, "version", None)
-        if isinstance(version, bytes):
+        if isinstance(version, bytes) and not isinstance(error, UnreadableFrame):
             await self.attempt(space, "delete", self.store(rt.face).delete(name, if_version=version))
 
     def limited(self, record: EntryRecord, now: float) -> EntryRecord:
@@ -229,12 +261,22 @@ class StoredTier:
         self, rt: Runtime, space: Space, key: Key, record: EntryRecord, **condition: Any
     ) -> Version | Trouble | None:
         """Write one entry; None when the condition did not hold."""
-        name = space.entry_name(key)
-        return await self.attempt(
-            space,
-            "put",
-            self.store(rt.face).put(name, self.encode(space, name, record), expires_at=record.expires_at, **condition),
-        )
+        return await self.attempt(space, "put", self._put(rt, space, space.entry_name(key), record, condition))
+
+    async def _put(
+        self, rt: Runtime, space: Space, name: bytes, record: EntryRecord, condition: dict[str, Any]
+    ) -> Version | None:
+        """The blob first, where the payload is one; then the entry that names it."""
+        payload = record.payload
+        if payload is not None and len(payload) > self._inline_max:
+            placed = await self.blobs(rt, space).put(
+                payload, now=self._now(), expires_at=record.expires_at, kind=record.kind
+            )
+            space.counters.blob_placed(len(payload), existed=placed.existed)
+            record = replace(record, payload=None, blob=placed.ref)
+        sealed = self.encode(space, name, record)
+        version: Version | None = await self.store(rt.face).put(name, sealed, expires_at=record.expires_at, **condition)
+        return version
 
     async def delete(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
         return await self.attempt(space, "delete", self.store(rt.face).delete(space.entry_name(key)))
