@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -47,6 +48,7 @@ def build_app(settings: Settings | None = None, *, service: Service | None = Non
         app.include_router(module.router)
     app.mount("/static", StaticFiles(packages=[("agentcache_service.web", "static")]), name="static")
     _refuse_unguarded_routes(app)
+    _document_refusals(app)
     _add_layers(app, service)
     return app
 
@@ -71,6 +73,23 @@ def _refuse_unguarded_routes(app: FastAPI) -> None:
     bare = [route.path for route in app.routes if isinstance(route, APIRoute) and not guards_of(route)]
     if bare:
         raise RuntimeError(f"these routes have no guard (require, require_staff or public): {bare}")
+
+
+def _document_refusals(app: FastAPI) -> None:
+    """Make the OpenAPI document say that refusals are JSON in our shape, also where the answer itself is a page."""
+    generate = app.openapi
+    shape = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
+
+    def complete() -> dict[str, Any]:
+        known = app.openapi_schema is not None
+        document = generate()
+        if not known:
+            for operation in (item for path in document["paths"].values() for item in path.values()):
+                for status in RESPONSES:
+                    operation["responses"][str(status)]["content"] = shape
+        return document
+
+    app.openapi = complete  # type: ignore[method-assign]  # the way FastAPI documents
 
 
 def _start_worker(service: Service) -> Callable[[], None]:

@@ -8,11 +8,13 @@ adds its lines here, under its own name.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from fastapi import APIRouter
 
 from agentcache_service import operations_routes
+from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, session_routes
 from agentcache_service.jobs import JobFunction, Repeated
 from agentcache_service.mail import SEND_MAIL, SendMail
 from agentcache_service.matrix import Row
@@ -30,6 +32,10 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     # operations
     operations_routes,
     # identity
+    account_routes,
+    session_routes,
+    key_routes,
+    org_routes,
     # usage
     # cacheapi
     # market
@@ -49,6 +55,8 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
     """What does each kind of background job."""
     functions: dict[str, JobFunction] = {
         SEND_MAIL: SendMail(service.mail, service.vault, sender=service.settings.mail_from),
+        accounts.RESET_REQUESTED: partial(accounts.do_reset_request, service),
+        accounts.RESEND_REQUESTED: partial(accounts.do_resend_request, service),
     }
     # market and money add theirs with functions.update(...)
     return functions

@@ -17,10 +17,12 @@ class ErrorBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    success: bool = Field(False, description="always false")
+    success: bool = Field(default=False, description="always false")
     error: str = Field(description="a stable machine-readable code")
     message: str = Field(description="what was wrong and how to mend it")
-    details: list[dict[str, Any]] | None = Field(None, description="one item per wrong field, where there are fields")
+    details: list[dict[str, Any]] | None = Field(
+        default=None, description="one item per wrong field, where there are fields"
+    )
 
 
 class ServiceError(Exception):

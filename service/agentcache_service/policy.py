@@ -24,7 +24,8 @@ ROLES = ("viewer", "member", "admin")
 
 # permission -> the least role of an organization that has it
 PERMISSIONS: dict[str, str] = {
-    "account:self": "viewer",
+    "account:self": "viewer",  # account permissions hold for every signed-in person, with or without organization
+    "account:second_factor": "viewer",  # the only thing a session may do while its second factor is missing
     "org:read": "viewer",
     "org:write": "admin",
     "members:read": "viewer",
@@ -100,14 +101,14 @@ class Guard:
                 raise Forbidden("Only platform admins with a second factor may do this.")
             return
         assert self.permission is not None
-        if principal.needs_second_factor and self.permission != "account:self":
-            raise Forbidden("Set up a second factor first.", code="second_factor_required")
+        if principal.needs_second_factor and self.permission != "account:second_factor":
+            raise Forbidden("Give your second factor first.", code="second_factor_required")
         if principal.kind == "api_key":
             scope = KEY_SCOPES.get(self.permission)
             if scope is None or scope not in principal.scopes:
                 needed = scope or "a session"
                 raise Forbidden(f"This API key may not do this; it needs {needed}.", code="insufficient_scope")
-        elif not role_allows(principal.role, self.permission):
+        elif not self.permission.startswith("account:") and not role_allows(principal.role, self.permission):
             raise Forbidden("Your role in this organization does not allow this.")
 
     async def _check_origin(self, request: Request, principal: Principal, public_url: str) -> None:
@@ -119,8 +120,8 @@ class Guard:
         own = {public_url, f"{request.url.scheme}://{request.headers.get('host', '')}"}
         if site in {"cross-site", "same-site"} or (origin is not None and origin not in own):
             raise Forbidden("This request comes from another site.", code="cross_origin")
-        if principal.kind != "session":
-            return
+        if principal.kind != "session" or not (self.permission or self.staff):
+            return  # nothing a public route does rests on the session
         given = request.headers.get("x-csrf-token", "")
         content_type = request.headers.get("content-type", "")
         if not given and content_type.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +111,16 @@ def client(service: Service) -> Iterator[TestClient]:
 def worker(service: Service) -> Worker:
     """Does the background jobs that are due when the test says so."""
     return Worker(service.db, service.clock, job_functions(service))
+
+
+def _load_world() -> None:
+    """Make `tests/service/world.py` importable as `service_world`: test folders are no packages."""
+    spec = importlib.util.spec_from_file_location("service_world", Path(__file__).with_name("world.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["service_world"] = module
+    spec.loader.exec_module(module)
+
+
+_load_world()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+import service_world as world_module
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
@@ -18,13 +16,6 @@ from agentcache_service.areas import ROUTER_MODULES
 from agentcache_service.matrix import CALLERS, Row
 from agentcache_service.policy import KEY_SCOPES, guards_of
 from agentcache_service.service import Service
-
-_spec = importlib.util.spec_from_file_location("service_world", Path(__file__).with_name("world.py"))
-assert _spec is not None
-assert _spec.loader is not None
-world_module = importlib.util.module_from_spec(_spec)
-sys.modules["service_world"] = world_module
-_spec.loader.exec_module(world_module)
 
 ROWS = [row for module in ROUTER_MODULES for row in module.ACCESS]
 

@@ -13,6 +13,7 @@ from agentcache_service.crypto import new_token, token_digest
 from agentcache_service.errors import NotFound
 from agentcache_service.identity.tables import LoginSession, Membership
 from agentcache_service.orm import new_id
+from agentcache_service.principal import Principal
 
 if TYPE_CHECKING:
     from agentcache_service.service import Service
@@ -46,6 +47,17 @@ def open_session(
             address=address[:255],
             agent=agent[:400],
         )
+    )
+    return token
+
+
+def elevate(service: Service, session: Session, principal: Principal) -> str:
+    """Note that the second factor was given; the session gets a new token, which is returned."""
+    token = new_token()
+    session.execute(
+        update(LoginSession)
+        .where(LoginSession.id == principal.session_id)
+        .values(second_factor_at=service.clock.now(), digest=token_digest(token))
     )
     return token
 
