@@ -119,3 +119,61 @@ def _outgoing(request: httpx.Request) -> httpx.Request:
     return httpx.Request(
         request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
     )
+
+
+def cached(client: httpx.Client, cache: Cache | AsyncCache, **options: Any) -> httpx.Client:
+    """A client with the settings and connections of `client`, answering repeated calls from `cache`.
+
+    Closing it closes `client` too; `options` are those of `CacheTransport`.
+    """
+    return httpx.Client(
+        transport=CacheTransport(cache, _Lent(client, client._transport), **options),
+        mounts={
+            pattern.pattern: None if inner is None else CacheTransport(cache, _Lent(client, inner), **options)
+            for pattern, inner in client._mounts.items()
+        },
+        **_settings(client),
+    )
+
+
+def cached_async(client: httpx.AsyncClient, cache: Cache | AsyncCache, **options: Any) -> httpx.AsyncClient:
+    """The async twin of `cached`."""
+    return httpx.AsyncClient(
+        transport=AsyncCacheTransport(cache, _AsyncLent(client, client._transport), **options),
+        mounts={
+            pattern.pattern: None if inner is None else AsyncCacheTransport(cache, _AsyncLent(client, inner), **options)
+            for pattern, inner in client._mounts.items()
+        },
+        **_settings(client),
+    )
+
+
+def _settings(client: httpx.Client | httpx.AsyncClient) -> dict[str, Any]:
+    names = "auth params headers cookies timeout follow_redirects max_redirects event_hooks base_url trust_env"
+    return {name: getattr(client, name) for name in names.split()} | {"default_encoding": client._default_encoding}
+
+
+class _Lent(httpx.BaseTransport):
+    """The transport of another client, which stays alive with it and is closed through it."""
+
+    def __init__(self, owner: httpx.Client, transport: httpx.BaseTransport) -> None:
+        self._owner, self._transport = owner, transport
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._transport.handle_request(request)
+
+    def close(self) -> None:
+        self._owner.close()
+
+
+class _AsyncLent(httpx.AsyncBaseTransport):
+    """The async twin of `_Lent`."""
+
+    def __init__(self, owner: httpx.AsyncClient, transport: httpx.AsyncBaseTransport) -> None:
+        self._owner, self._transport = owner, transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._owner.aclose()
