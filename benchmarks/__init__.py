@@ -1,0 +1,1 @@
+"""Measurements of AgentCache beside its peers and beside the limit of the machine: `python -m benchmarks --help`."""
