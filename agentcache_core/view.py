@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentcache_core.background import Background
 from agentcache_core.clock import SYSTEM_CLOCK, Clock
@@ -24,6 +24,9 @@ from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.stats import Stats, TierStats, snapshot
 from agentcache_core.tier import bytes_of
+
+if TYPE_CHECKING:
+    from agentcache_core.tools.toolbox import Tools
 
 V = TypeVar("V", bound="View")
 DEFAULT_WISH = Wish(FOREVER)
@@ -171,6 +174,22 @@ class View:
         from agentcache_core.keys.explain import diff
 
         return diff(request_a, request_b)
+
+    def distrust(self) -> None:
+        """Let no near copy of this namespace be served before the authority has confirmed it once more."""
+        self._space.trusted_until = 0.0
+
+    # Tools
+
+    def tools(self, *, effects: Any = None, actor: Any = None) -> Tools:
+        """Tool results with declared effects over this view (`agentcache_core.tools.Tools`).
+
+        `effects` is a TOML file, or its parsed content, that declares tools known by name only; `actor` says on whose
+        behalf tools are called, a text or a function asked at every call.
+        """
+        from agentcache_core.tools.toolbox import Tools
+
+        return Tools(self, effects=effects, actor=actor)
 
     # Words into wishes
 

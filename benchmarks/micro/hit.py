@@ -14,7 +14,7 @@ def run(settings: Settings) -> Report:
     request = requests_of_log(settings.log, limit=1)[0] if settings.log else chat_request()
     response = chat_response()
     left_out: dict[str, str] = {}
-    with Cache(settings.url or "memory://", background=False, maintenance="off") as cache:
+    with Cache(settings.url or "memory://", background=False, maintenance="manual") as cache:
         cache.set(request, response)
         contenders = {FLOOR: Floor(request, response).hit, "agentcache get": lambda: cache.get(request)}
         for name, peer in (("litellm get_cache", litellm_hit), ("langchain invoke", langchain_hit)):

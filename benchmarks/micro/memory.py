@@ -18,7 +18,7 @@ keys = [f"user:{n:08d}" for n in range(count)]
 values = [b"%020d" % n for n in range(count)]
 if kind == "agentcache":
     from agentcache_core import Cache
-    cache = Cache("memory://?max_bytes=4GB&max_entries=100000000", ttl="1h", background=False, maintenance="off")
+    cache = Cache("memory://?max_bytes=4GB&max_entries=100000000", ttl="1h", background=False, maintenance="manual")
     cache.set("warm", b"up")
     put = lambda key, value: cache.set(key, value)
 elif kind == "cachetools":

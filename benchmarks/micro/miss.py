@@ -16,7 +16,7 @@ def run(settings: Settings) -> Report:
     turn = itertools.count()
     before: list[int] = []
     whole: list[int] = []
-    with Cache(settings.url or "memory://", background=False, maintenance="off") as cache:
+    with Cache(settings.url or "memory://", background=False, maintenance="manual") as cache:
         cache.set(request, response)
 
         def miss() -> Any:

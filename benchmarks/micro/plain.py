@@ -61,7 +61,9 @@ def run(settings: Settings) -> Report:
             gets[name] = peer(keys, value)
         except ImportError as error:
             left_out[name] = f"not installed: {error.name}"
-    with Cache("memory://?max_bytes=256MB&max_entries=100000", ttl="1h", background=False, maintenance="off") as cache:
+    with Cache(
+        "memory://?max_bytes=256MB&max_entries=100000", ttl="1h", background=False, maintenance="manual"
+    ) as cache:
         for key in keys:
             cache.set(key, value)
         gets["agentcache get"] = cache.get

@@ -37,7 +37,7 @@ def run(settings: Settings) -> Report:
     reads = settings.loops(200_000)
     one: list[float] = []
     many: list[float] = []
-    with Cache("memory://", ttl="1h", background=False, maintenance="off") as cache:
+    with Cache("memory://", ttl="1h", background=False, maintenance="manual") as cache:
         for key in keys:
             cache.set(key, b"v" * 100)
         for _ in range(1 if settings.small else 7):
