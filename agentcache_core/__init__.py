@@ -6,11 +6,12 @@ answer = cache.get_or_compute(request, lambda: client.chat.completions.create(**
 """
 
 from agentcache_core.cache import AsyncCache, Cache
-from agentcache_core.model import MISSING, CacheControl, Computed, Cost, Decision, Freshness, Hit
+from agentcache_core.model import MISSING, Asset, CacheControl, Computed, Cost, Decision, Freshness, Hit
 from agentcache_core.tier import Tier
 
 __all__ = [
     "MISSING",
+    "Asset",
     "AsyncCache",
     "Cache",
     "CacheControl",

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import AgentCacheError, ConfigurationError
 from agentcache_core.memoize import memoized, memoized_async
-from agentcache_core.model import MISSING, CacheControl, Hit
+from agentcache_core.model import MISSING, Asset, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
+from agentcache_core.store.reading import AssetReader, AsyncAssetReader
 from agentcache_core.view import DEFAULT_WISH, View
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -144,6 +145,23 @@ class Cache(View):
         answer = drive(self._core.invalidation.apply(BLOCKING, space, selector, count=count))
         return answer if count or request else None
 
+    def put_asset(self, key: object, path_or_stream: Any, content_type: str | None = None, **options: Any) -> Asset:
+        """Store content of any size under a key, replacing what was there, in constant memory.
+
+        Takes a path, bytes or a binary stream. Equal parts are stored once per tenant. Options: ttl, tags, sources,
+        durable. Where storage fails the answer says `stored=False`; with `durable=True` or a strict cache
+        `NotWritten` is raised.
+        """
+        self._open()
+        wish = self._wish(content_type=content_type, **options)
+        return drive(self._core.assets.put(BLOCKING, self._space, key, path_or_stream, wish))
+
+    def open_asset(self, key: object) -> AssetReader:
+        """A read-only, seekable binary file over a stored asset. Raises `KeyError` when there is none."""
+        self._open()
+        parts, content_type = drive(self._core.assets.open(BLOCKING, self._space, key, DEFAULT_WISH))
+        return AssetReader(parts, drive, content_type=content_type)
+
     def memoize(
         self,
         function: F | None = None,
@@ -254,6 +272,20 @@ class AsyncCache(View):
         space, selector = self._selected(tag, pattern, namespace, source, request)
         answer = await self._core.invalidation.apply(ASYNC, space, selector, count=count)
         return answer if count or request else None
+
+    async def put_asset(
+        self, key: object, path_or_stream: Any, content_type: str | None = None, **options: Any
+    ) -> Asset:
+        """As `Cache.put_asset`; the stream's `read` may be async."""
+        self._open()
+        wish = self._wish(content_type=content_type, **options)
+        return await self._core.assets.put(ASYNC, self._space, key, path_or_stream, wish)
+
+    async def open_asset(self, key: object) -> AsyncAssetReader:
+        """As `Cache.open_asset`, with awaited reads."""
+        self._open()
+        parts, content_type = await self._core.assets.open(ASYNC, self._space, key, DEFAULT_WISH)
+        return AsyncAssetReader(parts, content_type=content_type)
 
     def memoize(
         self,

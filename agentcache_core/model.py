@@ -129,6 +129,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Asset:
+    """What was stored by `put_asset`: the keyed digest (32 bytes) and size in bytes of the content. `deduplicated`:
+    all of it was stored already. `stored` is False where the store did not take it."""
+
+    key: Any
+    digest: bytes
+    size: int
+    content_type: str | None = None
+    deduplicated: bool = False
+    stored: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Computed:
     """A computed answer with what its computation knows about it: whether to store it, its cost, further tags.
 

@@ -97,6 +97,7 @@ class Runtime(Protocol):
     face: Face
 
     async def call(self, function: Callable[[], Any]) -> Any: ...
+    async def offload(self, function: Callable[[], Any]) -> Any: ...
     async def wait(self, gate: Gate, seconds: float | None = None) -> bool: ...
     async def sleep(self, seconds: float) -> None: ...
 
@@ -108,6 +109,9 @@ class BlockingRuntime:
     face: Face = "blocking"
 
     async def call(self, function: Callable[[], Any]) -> Any:
+        return function()
+
+    async def offload(self, function: Callable[[], Any]) -> Any:
         return function()
 
     async def wait(self, gate: Gate, seconds: float | None = None) -> bool:
@@ -125,6 +129,15 @@ class AsyncRuntime:
 
     async def call(self, function: Callable[[], Any]) -> Any:
         answer = function()
+        if isinstance(answer, Awaitable):
+            return await answer
+        return answer
+
+    async def offload(self, function: Callable[[], Any]) -> Any:
+        """Run a function that may block on a thread, unless it is an async one."""
+        import asyncio
+
+        answer = await asyncio.to_thread(function)
         if isinstance(answer, Awaitable):
             return await answer
         return answer

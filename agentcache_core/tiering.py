@@ -383,7 +383,7 @@ def record_of(slot: Slot, kind: str) -> EntryRecord:
     if slot.record is not None:
         return slot.record
     until = None if slot.until == float("inf") else slot.until
-    plain = slot.key if isinstance(slot.key, str | bytes) and kind == "text" else None
+    plain = slot.key if isinstance(slot.key, str | bytes) and kind in ("text", "asset") else None
     return EntryRecord(kind, slot.born, plain=plain, stale_at=until, expires_at=until)
 
 

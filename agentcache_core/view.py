@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agentcache_core.assets import Assets
 from agentcache_core.background import Background
 from agentcache_core.clock import SYSTEM_CLOCK, Clock
 from agentcache_core.codec.encrypt import Keyring
@@ -40,6 +41,7 @@ class Core:
         self.events = Events()
         self.tiers = open_tiers(specs, settings, self.events, face=face)
         self.engine = Engine(self.tiers, settings, self.events)
+        self.assets = Assets(self.engine)
         self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
         self.closed = False
         self._lock = threading.Lock()

@@ -18,7 +18,7 @@ import ormsgpack
 
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame
-from agentcache_core.store.blobs import DIGEST_SIZE, Blobs
+from agentcache_core.store.blobs import DIGEST_SIZE, Blobs, Placed
 from agentcache_core.store.entries import BlobRef
 
 PART_SIZE: Final = 4 * 1024 * 1024
@@ -113,8 +113,14 @@ class Written:
     known_bytes: int
 
 
+class Places(Protocol):
+    """Where parts go: `Blobs`, or something around them."""
+
+    async def put(self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "") -> Placed: ...
+
+
 async def write_asset(
-    blobs: Blobs,
+    blobs: Places,
     pipeline: Pipeline,
     source: Any,
     *,

@@ -1,0 +1,181 @@
+"""Assets of a space: streamed to and from blobs on the authority; the entry that names them is like any other.
+
+The entry's value is `[manifest, content type]`, so freshness, tags, patterns and near copies work as for answers.
+Where there is only memory, parts are bounded and evicted with everything else in it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from typing import Any
+
+from blake3 import blake3
+
+from agentcache_core.backend import Stored
+from agentcache_core.codec.pipeline import Pipeline
+from agentcache_core.engine import Engine, Wish
+from agentcache_core.errors import BackendError, BackendFull, NotWritten
+from agentcache_core.keys import Key
+from agentcache_core.model import MISSING, Asset, Missing
+from agentcache_core.near import NearTier
+from agentcache_core.runtime import Runtime
+from agentcache_core.space import Space
+from agentcache_core.store.blobs import Blobs, Placed
+from agentcache_core.store.chunks import Manifest, Parts, write_asset
+from agentcache_core.tier import StoredTier, Trouble
+
+KIND = "asset"
+_CONTEXT = "agentcache exact keys v1: asset"
+_PARTS_NAMESPACE = "\0assets"
+
+
+class Assets:
+    """The assets of one cache. `key` is what the user names an asset by: text, bytes or a request."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pipelines: dict[str, Pipeline] = {}
+
+    def key(self, space: Space, key: object) -> Key:
+        """The exact key of an asset; never that of an answer to the same request."""
+        exact = space.keys.key(key)
+        return Key(KIND, blake3(exact.digest, derive_key_context=_CONTEXT).digest(), exact.plain)
+
+    async def put(self, rt: Runtime, space: Space, name: object, source: Any, wish: Wish) -> Asset:
+        """Read a path or stream to its end, store its parts, then the entry. Where the store fails, the asset says
+        `stored=False`, or `NotWritten` is raised for `durable` and strict callers."""
+        key = self.key(space, name)
+        now = self._engine.settings.clock.now()
+        life = wish.lifetime
+        blobs = _Guarded(self._blobs(rt, space), space, self._engine.tiers.authority)
+        if not self._engine.settings.writes or wish.control.no_store:
+            blobs.trouble = BackendError("this cache does not write")
+        opened, mine = _opened(source)
+        try:
+            stream = opened if rt.face == "blocking" else _Offloaded(opened, rt)
+            written = await write_asset(
+                blobs, self._pipeline(space), stream, now=now, expires_at=life.gone_at(life.stale_at(now))
+            )
+        finally:
+            if mine:
+                opened.close()
+        stored = blobs.trouble is None
+        if stored:
+            value = [written.manifest.encode(), wish.content_type]
+            stored = await self._engine.store(rt, space, key, value, replace(wish, serializers=()))
+        elif self._engine.settings.writes and (self._engine.settings.strict or wish.durable):
+            raise NotWritten(f"a part of asset {name!r} was not written: {blobs.trouble}") from blobs.trouble
+        manifest = written.manifest
+        deduplicated = stored and len(manifest) > 0 and written.known_parts == len(manifest)
+        return Asset(name, manifest.digest, manifest.size, wish.content_type, deduplicated, stored)
+
+    async def open(self, rt: Runtime, space: Space, name: object, wish: Wish) -> tuple[Parts, str | None]:
+        """The parts of an asset and its content type. Raises `KeyError` when none is stored under that key."""
+        hit = await self._engine.lookup(rt, space, self.key(space, name), wish)
+        if hit is None:
+            raise KeyError(name)
+        manifest, content_type = hit.value
+        return Parts(self._blobs(rt, space), Manifest.decode(manifest)), content_type
+
+    def _pipeline(self, space: Space) -> Pipeline:
+        authority = self._engine.tiers.authority
+        if authority is not None:
+            return authority.pipeline(space)
+        pipeline = self._pipelines.get(space.tenant)
+        if pipeline is None:
+            # Within one process compression would only cost time: the memory tier keeps payloads as they are.
+            pipeline = Pipeline(tenant=space.tenant, secret=space.secret, compression=None)
+            self._pipelines[space.tenant] = pipeline
+        return pipeline
+
+    def _blobs(self, rt: Runtime, space: Space) -> Blobs:
+        authority = self._engine.tiers.authority
+        if authority is not None:
+            return authority.blobs(rt, space)
+        near = self._engine.tiers.near
+        assert near is not None
+        return Blobs(_NearStore(near, space.tenant, self._engine), self._pipeline(space), space.blobs_prefix)
+
+
+class _Guarded:
+    """Blobs whose store may fail: from the first trouble on, parts are only hashed, so that the caller's stream is
+    read to its end and what could not be stored is known by size and digest."""
+
+    def __init__(self, blobs: Blobs, space: Space, tier: StoredTier | None) -> None:
+        self._blobs = blobs
+        self._space = space
+        self._tier = tier
+        self.trouble: BackendError | None = None
+
+    async def put(self, payload: bytes, **options: Any) -> Placed:
+        ref = self._blobs.ref(payload)
+        if self.trouble is not None:
+            return Placed(ref, False)
+        writing = self._blobs.put(payload, ref=ref, **options)
+        try:
+            answer = await writing if self._tier is None else await self._tier.attempt(self._space, "put", writing)
+        except BackendError as error:
+            answer = Trouble(error)
+        if isinstance(answer, Trouble):
+            self.trouble = answer.error
+            return Placed(ref, False)
+        self._space.counters.blob_placed(len(payload), existed=answer.existed)
+        return answer
+
+
+class _NearStore:
+    """The memory tier in the shape of an async backend, as far as blobs need one."""
+
+    def __init__(self, near: NearTier, tenant: str, engine: Engine) -> None:
+        self._near = near
+        self._home = near.home(tenant, _PARTS_NAMESPACE, "blob")
+        self._now = engine.settings.clock.now
+
+    async def get(self, name: bytes) -> Stored | Missing:
+        slot = self._home.get(name)
+        if slot is None or slot.until <= self._now():
+            return MISSING
+        slot.used = 1
+        return Stored(slot.value, b"")
+
+    async def touch(self, name: bytes, expires_at: float | None) -> bool:
+        slot = self._home.get(name)
+        if slot is None or slot.until <= self._now():
+            return False
+        slot.until = float("inf") if expires_at is None else max(slot.until, expires_at)
+        return True
+
+    async def put(self, name: bytes, data: bytes, *, expires_at: float | None = None, if_absent: bool = False) -> bytes:
+        kept = self._near.takes(len(data)) and self._near.put(
+            self._home, name, data, packed=True, until=expires_at, born=self._now()
+        )
+        if not kept:
+            raise BackendFull(f"the memory tier does not take parts of {len(data)} bytes")
+        return b""
+
+    async def delete(self, name: bytes) -> bool:
+        return self._near.remove(self._home, name)
+
+
+class _Offloaded:
+    """A stream whose blocking reads run off the event loop."""
+
+    def __init__(self, stream: Any, rt: Runtime) -> None:
+        self._stream = stream
+        self._rt = rt
+
+    async def read(self, size: int) -> Any:
+        return await self._rt.offload(lambda: self._stream.read(size))
+
+
+def _opened(source: Any) -> tuple[Any, bool]:
+    """A stream to read from, and whether it is ours to close. A path is opened, bytes are read as they are."""
+    if isinstance(source, str | os.PathLike):
+        return open(source, "rb"), True
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source), True
+    if not callable(getattr(source, "read", None)):
+        raise TypeError(f"put_asset takes a path, bytes or a binary stream with read(), got {type(source).__name__}")
+    return source, False
