@@ -20,7 +20,7 @@ from agentcache_core.runtime import Runtime
 from agentcache_core.space import Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import Trouble
-from agentcache_core.tiering import TOMBSTONE, Tiers, record_of
+from agentcache_core.tiering import PLAIN_KINDS, TOMBSTONE, Tiers, record_of
 
 SOURCE = "source:"
 """The reserved prefix that makes a source a tag."""
@@ -118,7 +118,7 @@ class Invalidation:
                 if near is not None:
                     match_ = compiled(pattern).match
                     for kind, home in near.homes(space.tenant, space.namespace):
-                        if kind == "text":
+                        if kind in PLAIN_KINDS:
                             near.remove_many(
                                 home, [slot.key for slot in near.snapshot(home) if match_(text_of(slot.key) or "")]
                             )

@@ -26,6 +26,8 @@ from agentcache_core.tier import Found, StoredTier, Trouble
 
 TOMBSTONE = ""
 """The kind of a tombstone record: no request has it."""
+PLAIN_KINDS = ("text", "asset")
+"""The kinds whose keys may be plain text or bytes, which patterns are matched against."""
 LOCAL_LINEAGE = b"\0" * 16
 
 
@@ -383,7 +385,7 @@ def record_of(slot: Slot, kind: str) -> EntryRecord:
     if slot.record is not None:
         return slot.record
     until = None if slot.until == float("inf") else slot.until
-    plain = slot.key if isinstance(slot.key, str | bytes) and kind in ("text", "asset") else None
+    plain = slot.key if isinstance(slot.key, str | bytes) and kind in PLAIN_KINDS else None
     return EntryRecord(kind, slot.born, plain=plain, stale_at=until, expires_at=until)
 
 
