@@ -102,8 +102,8 @@ def _plain_words(text: str) -> list[str]:
 
 def names(pair: Pair) -> str | None:
     """Every capitalised name of one text stands in the other."""
-    left_a = [t.low for t in pair.only_a if t.capital]
-    left_b = [t.low for t in pair.only_b if t.capital]
+    left_a = [t.low for t in pair.only_a if t.capital and t.low not in pair.b.wordset]
+    left_b = [t.low for t in pair.only_b if t.capital and t.low not in pair.a.wordset]
     if left_a or left_b:
         return f"{' '.join(left_a) or 'no such name'} against {' '.join(left_b) or 'no such name'}"
     return None

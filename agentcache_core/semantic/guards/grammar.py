@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from . import words as w
 from .pair import Pair
-from .reading import Reading
+from .reading import Reading, remembered
 
 _MEASURES = w.word_set(
     "many much long old far often tall big fast soon deep high heavy large wide hot cold cheap expensive close likely"
 )
+_POLITE = frozenset(["can", "could", "will", "would"])
+_ASKED = frozenset(["you", "someone", "anyone", "somebody", "anybody"])
+_FRONTING = w.word_set("according if when while using because since although as")
 _OPENERS = w.word_set("so and but please hi hello hey then if yes no")
 _WAY = w.word_set(
     "way ways step steps tip tips method methods do process procedure technique techniques strategy strategies best"
 )
 
 
+@remembered
 def kinds(reading: Reading) -> frozenset[str]:
     """The kinds of question that a text asks, one or more a sentence: why, when, where, who, how, how-much …, what,
     yes-no, plain."""
@@ -26,6 +30,8 @@ def kinds(reading: Reading) -> frozenset[str]:
             words = []
         elif token.kind == "word":
             words.append(token.low)
+        elif token.low == "," and words and (words[0] in w.PREPOSITIONS or words[0] in _FRONTING):
+            words = []  # "In Spain, is it rude …", "If it rains, what …": the question comes after
     return frozenset(found | _kinds(words))
 
 
@@ -34,7 +40,11 @@ def _kinds(words: list[str]) -> set[str]:
     found: set[str] = set()
     first = next((x for x in words if x not in _OPENERS), "")
     if first in w.MODAL_CLASS or first in w.BE or first in w.DO or first in w.HAVE:
-        return set() if any(x in w.WH for x in words[1:4]) and words[1:2] == ["you"] else {"yes-no"}
+        asked = words.index(first) + 1 < len(words) and words[words.index(first) + 1] in _ASKED
+        if not (asked and first in _POLITE):
+            return {"yes-no"}
+        # "Can you tell me what …" asks what; "could you turn …" is a request, "can you eat …" a question.
+        return {"what"} if {"tell", "explain", "show", "give"} & set(words[:5]) else {"yes-no", "plain"}
     for i, word in enumerate(words):
         if word not in w.WH:
             continue
@@ -106,6 +116,7 @@ def tense(pair: Pair) -> str | None:
     return None
 
 
+@remembered
 def _times(reading: Reading) -> frozenset[str]:
     words = reading.words
     found: set[str] = set()
@@ -128,6 +139,9 @@ def _times(reading: Reading) -> frozenset[str]:
             found.add("no longer")
         if word in w.PAST:
             found.add("past")
+        elif word in w.HAVE:
+            if "been" in words[i + 1 : i + 5]:
+                found.add("past")
         elif word in w.PRESENT:
             found.add("present")
         elif word in w.FUTURE or (
@@ -154,6 +168,7 @@ def modality(pair: Pair) -> str | None:
     return None
 
 
+@remembered
 def _modals(reading: Reading) -> frozenset[str]:
     found = {w.MODAL_CLASS[x] for x in reading.words if x in w.MODAL_CLASS and x != "need"}
     text = " ".join(reading.words)
@@ -180,11 +195,16 @@ def coreference(pair: Pair) -> str | None:
     return _speakers(pair)
 
 
+@remembered
 def _persons(reading: Reading) -> tuple[str, ...]:
     return tuple("he" if x in w.MALE else "she" for x in reading.words if x in w.MALE or x in w.FEMALE)
 
 
 def _speakers(pair: Pair) -> str | None:
+    for acting, suffering in _CASES:
+        for here, there in ((pair.a.wordset, pair.b.wordset), (pair.b.wordset, pair.a.wordset)):
+            if acting in here and suffering not in here and suffering in there and acting not in there:
+                return f"“{acting}” against “{suffering}”"
     one, other = _sides(pair.a), _sides(pair.b)
     both = {"1", "2"}
     if set(one) == both and set(other) == both and (one[0] != other[0]):
@@ -196,10 +216,12 @@ def _speakers(pair: Pair) -> str | None:
     return None
 
 
+_CASES = (("i", "me"), ("we", "us"), ("he", "him"), ("they", "them"))
 _SPEAKER = dict.fromkeys(
     ["i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves"], "1"
 ) | dict.fromkeys(["you", "your", "yours", "yourself", "yourselves"], "2")
 
 
+@remembered
 def _sides(reading: Reading) -> list[str]:
     return [_SPEAKER[x] for x in reading.words if x in _SPEAKER]

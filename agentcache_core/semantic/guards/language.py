@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .profiles import ENGLISH, ENGLISH_ONLY, FOREIGN
+from .profiles import LANGUAGES
 
 # The first script found decides: Japanese is written with Han characters too, Korean never with kana.
 _SCRIPTS = "Hangul ko Kana ja Han zh Cyrillic ru Greek el Hebrew he Arabic ar Devanagari hi Thai th Indic xx other xx"
@@ -18,17 +18,10 @@ def language_of(words: tuple[str, ...], scripts: frozenset[str]) -> str:
     for script, code in _BY_SCRIPT:
         if script in scripts:
             return code
-    english = sum(1 for word in words if word in ENGLISH_ONLY)
-    weak_english = sum(1 for word in words if word in ENGLISH)
-    best, hits = "", 0
-    for code, profile in FOREIGN.items():
-        count = sum(1 for word in words if word in profile)
-        if count > hits:
-            best, hits = code, count
-    if hits > english or (hits and not english and not weak_english):
+    counts = {code: sum(1 for word in words if word in profile) for code, profile in LANGUAGES.items()}
+    best = max(counts, key=lambda code: (counts[code], code == "en"))
+    if counts[best]:
         return best
-    if english or weak_english:
-        return "en"
     if any(not word.isascii() for word in words):
         return "xx"
     return UNKNOWN if len(words) < 5 else "xx"

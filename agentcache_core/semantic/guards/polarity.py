@@ -7,7 +7,7 @@ from collections import Counter
 from . import words as w
 from .lexicon import OPPOSITES
 from .pair import Pair, soft
-from .reading import Reading
+from .reading import Reading, remembered
 
 _NEGATING = ("un", "in", "im", "ir", "il", "dis", "non")
 # Function words that point: a text may not use the one where the other text uses its opposite.
@@ -52,6 +52,7 @@ def _list(heads: list[frozenset[str]]) -> str:
     return ", ".join(f"“{' '.join(sorted(h))}”" for h in heads if h) or ("something" if heads else "nothing")
 
 
+@remembered
 def negated(reading: Reading) -> list[frozenset[str]]:
     """What each negation of an English text may negate, as matching forms: the next content word, or any word of an
     inverted clause.
@@ -160,6 +161,7 @@ def conjunction(pair: Pair) -> str | None:
     return None
 
 
+@remembered
 def _joined(reading: Reading) -> dict[tuple[str, str], str]:
     tokens = reading.tokens
     found: dict[tuple[str, str], str] = {}

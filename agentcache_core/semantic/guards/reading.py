@@ -8,9 +8,11 @@ comparing two readings stays far below 100 microseconds.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 from . import quantities as q
 from . import words as w
@@ -42,6 +44,7 @@ _KINDS = {
     "file": r"(?<![\w.])[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*\.[A-Za-z]\w{0,9}\b(?:\(\))?"
     r"|(?<!\w)(?:[a-z]+_)+[a-z0-9_]+\b|\b[A-Za-z]\w*\(\)",
     "plus": r"(?<!\w)[A-Za-z](?:\+\+|\#)",
+    "operator": r"[<>]=?|[!=]=|[=+*^×÷]",
     "cjk": r"[぀-ヿ㐀-䶿一-鿿豈-﫿]",
     "word": r"[^\W\d_]+(?:['’][^\W\d_]+)*['’]?",
     "stop": r"[.?!;:\n]+",
@@ -244,7 +247,7 @@ class _Parser:
             self._number_token(str(q.roman(text)), "", text)
             return
         capital = text[0].isupper() and (not self.fresh or (len(text) > 1 and text[1:] != text[1:].lower()))
-        if low == "i" or (text.isupper() and len(text) == 1):
+        if low == "i" or (text.isupper() and len(text) == 1) or low.removesuffix("s") in w.TIME_WORDS:
             capital = False
         function = low in w.FUNCTION and not (capital and len(text) > 1 and text.isupper())
         self.tokens.append(Token(low, low if capital else stem(low), "word", not function, capital and not function))
@@ -264,9 +267,25 @@ class _Parser:
         self.tokens.append(Token(match[0], match[0], "punct", False, False))
 
 
-@lru_cache(maxsize=4096)
+def _idle_phrases(tokens: tuple[Token, ...]) -> set[int]:
+    """The positions of words in phrases that add nothing, and of "year" before its number."""
+    lows = [t.low for t in tokens]
+    found: set[int] = set()
+    for phrase in w.PHRASES:
+        if phrase[0] in lows and phrase[-1] in lows:
+            for i in range(len(lows) - len(phrase) + 1):
+                if tuple(lows[i : i + len(phrase)]) == phrase:
+                    found.update(range(i, i + len(phrase)))
+    found.update(i for i in range(len(tokens) - 1) if lows[i] == "year" and tokens[i + 1].kind == "number")
+    return found
+
+
+_T = TypeVar("_T")
+
+
+@lru_cache(maxsize=8192)
 def read(text: str) -> Reading:
-    """The reading of a text. Pure; remembered for the 4,096 texts last asked for."""
+    """The reading of a text. Pure; remembered for the 8,192 texts last asked for."""
     plain = text.replace("``", '"').replace("''", '"')
     tokens = tuple(_Parser(plain).run())
     words = tuple(t.low for t in tokens if t.kind == "word")
@@ -274,7 +293,8 @@ def read(text: str) -> Reading:
     scripts = frozenset(_script(c) for c in letters)
     language = language_of(words, scripts)
     frequent = FOREIGN.get(language, frozenset())
-    content = tuple(i for i, t in enumerate(tokens) if t.content and t.low not in frequent)
+    idle = _idle_phrases(tokens)
+    content = tuple(i for i, t in enumerate(tokens) if t.content and t.low not in frequent and i not in idle)
     quoted = frozenset(
         " ".join(next(g for g in m.groups() if g).lower().split()).strip(" .,?!") for m in _QUOTED.finditer(plain)
     )
@@ -292,3 +312,17 @@ def read(text: str) -> Reading:
         numbers=tuple((t.key[1:], t.unit, t.soft) for t in tokens if t.kind == "number"),
         question="?" in plain,
     )
+
+
+def remembered(work_out: Callable[[Reading], _T]) -> Callable[[Reading], _T]:
+    """A function of a reading that is worked out once per text, so that the stored side costs nothing later."""
+
+    @lru_cache(maxsize=8192)
+    def by_text(text: str) -> _T:
+        return work_out(read(text))
+
+    @wraps(work_out)
+    def look_up(reading: Reading) -> _T:
+        return by_text(reading.text)
+
+    return look_up

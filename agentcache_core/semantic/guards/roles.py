@@ -10,11 +10,10 @@ between them is symmetric. Whatever is not excused is a veto.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from . import words as w
 from .pair import Pair, soft
-from .reading import Reading, Token, read
+from .polarity import governor
+from .reading import Reading, Token, remembered
 
 _PARTICIPLES = w.word_set(
     "done made seen known given taken written driven chosen spoken broken stolen frozen forgotten eaten beaten"
@@ -25,7 +24,9 @@ _PARTICIPLES = w.word_set(
 )
 _COORDINATORS = w.word_set("and or & vs versus nor / , than")
 _LINKS = _COORDINATORS - {"than"}
+_JOINTS = frozenset(["of", "for", "in", "on", "at", "from", "about", "regarding"])
 _ORDERLESS_MAX = 80
+_ANYBODY = frozenset(["you", "we", "i", "one", "they", "people"])
 
 
 def roles(pair: Pair) -> str | None:
@@ -37,28 +38,37 @@ def roles(pair: Pair) -> str | None:
     if passive:
         return passive
     to_b = dict(pairs)
-    best: list[tuple[int, int]] | None = None
-    for order_a, order_b in zip(orders(pair.a.text), orders(pair.b.text), strict=True):
+    excused: dict[tuple[int, int], bool] = {}
+    swapped = (0, 0)
+    for order_a, order_b in zip(orders(pair.a), orders(pair.b), strict=True):
         rank_b = {j: n for n, j in enumerate(order_b)}
         places = [(rank_b[to_b[i]], i) for i in order_a if i in to_b]
-        ranks = [rank for rank, _ in places]
-        if ranks == sorted(ranks):
+        found = _unexcused(pair, places, to_b, excused)
+        if found is None:
             return None
-        if len(places) > _ORDERLESS_MAX:
-            return "the same words stand in another order"
-        swapped = [
-            (places[m][1], places[n][1])
-            for m in range(len(places))
-            for n in range(m + 1, len(places))
-            if places[m][0] > places[n][0] and not _excused(pair, places[m][1], places[n][1], to_b)
-        ]
-        if not swapped:
+        swapped = found
+    x, y = swapped
+    return f"“{pair.a.tokens[x].low}” and “{pair.a.tokens[y].low}” change places"
+
+
+def _unexcused(
+    pair: Pair, places: list[tuple[int, int]], to_b: dict[int, int], excused: dict[tuple[int, int], bool]
+) -> tuple[int, int] | None:
+    """The first two words of ``a`` that stand in opposite order in ``b`` without an excuse; near ones come first."""
+    n = len(places)
+    for distance in range(1, n):
+        for m in range(n - distance):
+            rank, x = places[m]
+            other_rank, y = places[m + distance]
+            if rank <= other_rank:
+                continue
+            known = excused.get((x, y))
+            if known is None:
+                known = excused[x, y] = n <= _ORDERLESS_MAX and _excused(pair, x, y, to_b)
+            if not known:
+                return x, y
+        if distance == 1 and all(places[m][0] <= places[m + 1][0] for m in range(n - 1)):
             return None
-        if best is None or len(swapped) < len(best):
-            best = swapped
-    if best:
-        x, y = best[0]
-        return f"“{pair.a.tokens[x].low}” and “{pair.a.tokens[y].low}” change places"
     return None
 
 
@@ -71,9 +81,19 @@ def _excused(pair: Pair, x: int, y: int, to_b: dict[int, int]) -> bool:
     a, b = pair.a, pair.b
     if _coordinated(a, x, y) and _coordinated(b, to_b[y], to_b[x]):
         return True
+    if _modifier(pair, x, y, to_b) or (_clauses(a, x, y) and _clauses(b, to_b[y], to_b[x])):
+        return True
     if _symmetric(a, x, y) and _symmetric(b, to_b[y], to_b[x]):
         return True
+    if any(_impersonal(a, b, i, to_b[i]) or _impersonal(b, a, to_b[i], i) for i in (x, y)):
+        return True
     return any(_adverbial(a, b, i, to_b[i]) or _adverbial(b, a, to_b[i], i) for i in (x, y))
+
+
+def _impersonal(one: Reading, other: Reading, i: int, j: int) -> bool:
+    """Whether a verb is a passive without agent in one text and has anybody for its subject in the other: "how is bread
+    made", "how do you make bread"."""
+    return _passive_at(one, i) and not _agent_follows(one, i) and j > 0 and other.tokens[j - 1].low in _ANYBODY
 
 
 def _coordinated(reading: Reading, x: int, y: int) -> bool:
@@ -90,6 +110,41 @@ def _coordinated(reading: Reading, x: int, y: int) -> bool:
         elif token.low not in w.ARTICLES:
             return False
     return joined
+
+
+def _modifier(pair: Pair, x: int, y: int, to_b: dict[int, int]) -> bool:
+    """Whether one of two words stands behind its noun in one text ("colleges for law") and before it in the other.
+
+    Just one of them may have gained or lost its preposition: if both have, they changed places.
+    """
+    changed = 0
+    for i in (x, y):
+        here, there = governor(pair.a, i), governor(pair.b, to_b[i])
+        if here != there:
+            if (here or there) not in _JOINTS or (here and there):
+                return False
+            changed += 1
+    return changed == 1 and _one_group(pair.a, x, y) and _one_group(pair.b, to_b[x], to_b[y])
+
+
+def _one_group(reading: Reading, x: int, y: int) -> bool:
+    low, high = min(x, y), max(x, y)
+    return all(t.content or t.low in w.ARTICLES or t.low in _JOINTS or t.low == "'s" for t in reading.tokens[low:high])
+
+
+def _clauses(reading: Reading, x: int, y: int) -> bool:
+    """Whether just one of two words stands in an "if" or "when" clause."""
+    return _conditional(reading, x) != _conditional(reading, y)
+
+
+def _conditional(reading: Reading, position: int) -> bool:
+    for k in range(position - 1, -1, -1):
+        token = reading.tokens[k]
+        if token.kind in ("stop", "punct"):
+            return False
+        if token.low in ("if", "unless", "whenever") or (token.low == "when" and k > 2):
+            return True
+    return False
 
 
 def _symmetric(reading: Reading, x: int, y: int) -> bool:
@@ -197,11 +252,10 @@ def _agent_follows(reading: Reading, k: int) -> bool:
     )
 
 
-@lru_cache(maxsize=4096)
-def orders(text: str) -> tuple[tuple[int, ...], ...]:
+@remembered
+def orders(reading: Reading) -> tuple[tuple[int, ...], ...]:
     """The positions of a text's content words: actives only, then also with "A of B" read as "B A", then with "for"
     and "in" as well."""
-    reading = read(text)
     active = _active(reading)
     return (
         active,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .pair import Pair, soft
+from .quantities import UNITS
 from .reading import Reading, Token
 
 # Number words that may come and go ("one of", "at first") when no other number stands against them.
@@ -29,5 +30,6 @@ def _unexplained(tokens: list[Token], other: Reading) -> list[str]:
         and t.key not in other.forms
         and t.low not in other.wordset
         and not (t.kind == "number" and t.low in _FREE_NUMBERS)
+        and not (t.low in UNITS and UNITS[t.low] in {unit for _, unit, _ in other.numbers})
         and t.kind != "literal"
     ]

@@ -38,9 +38,15 @@ FILLERS = word_set(
     " possible possibly etc e.g i.e lot lots each every all both other another many much few several various"
     " certain given want wants wanted wanna like know tell explain wonder wondering curious understand think let"
     " lets let's going gonna got gotta get gets mean means able happen happens happened happening say says called"
-    " somehow according exist exists guys ones u considered consider believe believes case way order question"
-    " answer too still already right again"
+    " somehow according exist exists guys everyone everybody become becomes ones u opinion opinions thoughts"
+    " considered consider believe believes case way order question answer too still already right again"
 )
+# Phrases that add nothing to what is asked; their words are no content.
+_PHRASE_TEXT = (
+    "of all time;in the world;in your life;so far;these days;at all;of course;as well;at the moment;in general;in order to"
+    ";find out;figure out;by the way;a bit;in detail;for me;or not;such as"
+)
+PHRASES = tuple(tuple(phrase.split()) for phrase in _PHRASE_TEXT.split(";"))
 # Framing words: "what is the best way to", "what are some tips for", "how should I go about".
 FRAMING = word_set(
     "best good better great top way ways step steps tip tips method methods process procedure advice suggestion"
@@ -67,7 +73,7 @@ CJK_NEGATIONS = (
 
 PAST = word_set("was were did")
 PRESENT = word_set("is am are do does 're 'm")
-FUTURE = word_set("will shall 'll")
+FUTURE = word_set("will 'll")
 MODAL_CLASS = {
     word: line.split()[0]
     for line in ("can could cannot may might", "must need", "should ought shall", "would 'd", "will 'll")
@@ -89,6 +95,6 @@ SYMMETRIC = word_set(
     " differences between compare compared comparison connected linked relationship vs versus resemble resembles"
 )
 
-_REST = word_set("there here ' s t let's more most less least ain't used use yes no per via own self each other lot")
+_REST = word_set("there here ' s t let's more most less least ain't yes no per via own self each other lot")
 FUNCTION = ARTICLES | BE | HAVE | DO | MODALS | CONJUNCTIONS | PREPOSITIONS | PERSONAL | MALE | FEMALE | WH
 FUNCTION |= HARD_NEGATIONS | _REST
