@@ -43,8 +43,8 @@ FILLERS = word_set(
 )
 # Phrases that add nothing to what is asked; their words are no content.
 _PHRASE_TEXT = (
-    "of all time;in the world;in your life;so far;these days;at all;of course;as well;at the moment;in general;in order to"
-    ";find out;figure out;by the way;a bit;in detail;for me;or not;such as"
+    "of all time;in the world;in your life;so far;these days;at all;of course;as well;at the moment;in general"
+    ";in order to;find out;figure out;by the way;a bit;in detail;for me;or not;such as"
 )
 PHRASES = tuple(tuple(phrase.split()) for phrase in _PHRASE_TEXT.split(";"))
 # Framing words: "what is the best way to", "what are some tips for", "how should I go about".
