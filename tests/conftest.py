@@ -1,7 +1,63 @@
-"""Fixtures for every test. The conformance suite's assertions explain themselves as if they stood in a test file."""
+"""Fixtures for every test: real servers, started once per worker when first asked for.
+
+`AGENTCACHE_TEST_REDIS_URL` and `AGENTCACHE_TEST_S3_URL` name servers to use instead. A server that cannot be started
+fails the tests that need it.
+"""
 
 from __future__ import annotations
 
+import os
+import uuid
+from collections.abc import Iterator
+
 import pytest
 
+from agentcache_core.testing.servers import RedisServer, S3Server
+
 pytest.register_assert_rewrite("agentcache_core.testing")
+
+
+@pytest.fixture(scope="session")
+def _redis_address() -> Iterator[str]:
+    if url := os.environ.get("AGENTCACHE_TEST_REDIS_URL"):
+        yield url
+    else:
+        with RedisServer() as server:
+            yield server.url
+
+
+@pytest.fixture
+def redis_url(_redis_address: str) -> str:
+    """The URL of a real Redis, with a key prefix of this test's own."""
+    joint = "&" if "?" in _redis_address else "?"
+    return f"{_redis_address}{joint}prefix=test-{uuid.uuid4().hex}:&timeout=10s"
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A real Redis of this test's own, to be stopped, killed, frozen or misconfigured."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _s3_address() -> Iterator[str]:
+    if url := os.environ.get("AGENTCACHE_TEST_S3_URL"):
+        yield url
+    else:
+        with S3Server() as server:
+            yield server.url
+
+
+@pytest.fixture
+def s3_url(_s3_address: str) -> str:
+    """The URL of an S3 bucket, with a folder of this test's own."""
+    place, question, options = _s3_address.partition("?")
+    return f"{place}/test-{uuid.uuid4().hex}{question}{options}"
+
+
+@pytest.fixture
+def own_s3() -> Iterator[S3Server]:
+    """An S3 endpoint of this test's own, to be stopped or frozen."""
+    with S3Server() as server:
+        yield server

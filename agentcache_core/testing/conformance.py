@@ -7,7 +7,8 @@
 `place` is an empty folder of the test; opening twice at one place must reach the same store where the backend says
 that it is durable or shared. Powers that a backend lacks are skipped, what it claims in `capabilities` is tested.
 An asynchronous backend subclasses `AsyncBackendSuite` and defines `open_async`. A store that cannot be given a clock
-sets `real_time = True`; the suite then lets short spans really pass.
+sets `real_time = True`, one whose leases alone run on the server's time `leases_in_real_time = True`; the suite
+then lets short spans really pass.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Suite(VerbLaws, PowerLaws):
     """What both kinds share: the fixtures, and the laws of closing, reopening and forking."""
 
     real_time = False
+    leases_in_real_time = False
 
     def open(self, place: Path, clock: Clock) -> Any:
         """Open the backend under test at `place`, with `clock` as its source of time."""
@@ -79,6 +81,17 @@ class _Suite(VerbLaws, PowerLaws):
                 time.sleep(max(seconds, 0.05))
 
         return passes
+
+    @pytest.fixture
+    def lease_span(self) -> float:
+        """The length in seconds that stands for one unit of time in the laws of leases."""
+        return 0.5 if self.real_time or self.leases_in_real_time else 1.0
+
+    @pytest.fixture
+    def pass_lease_time(self, pass_time: Callable[[float], None], lease_span: float) -> Callable[[float], None]:
+        """Lets units of lease time pass."""
+        real = self.real_time or self.leases_in_real_time
+        return lambda units: time.sleep(units * lease_span) if real else pass_time(units)
 
     def in_the_child(self, backend: Any) -> Any:
         """How a child process uses the backend it was born with."""

@@ -117,14 +117,16 @@ class PowerLaws:
         assert second.fence > first.fence
         assert second.token != first.token
 
-    def test_a_lease_runs_out_unless_it_is_renewed(self, backend: Any, pass_time: Callable[[float], None]) -> None:
+    def test_a_lease_runs_out_unless_it_is_renewed(
+        self, backend: Any, pass_lease_time: Callable[[float], None], lease_span: float
+    ) -> None:
         _needs(backend, SupportsLease)
-        first = backend.acquire(b"l/one", 1.0)
-        pass_time(0.6)
-        assert backend.renew(b"l/one", first, 1.0) is True
-        pass_time(0.6)
-        assert backend.acquire(b"l/one", 1.0) is None
-        pass_time(0.6)
+        first = backend.acquire(b"l/one", lease_span)
+        pass_lease_time(0.6)
+        assert backend.renew(b"l/one", first, lease_span) is True
+        pass_lease_time(0.6)
+        assert backend.acquire(b"l/one", lease_span) is None
+        pass_lease_time(0.6)
         second = backend.acquire(b"l/one", 30.0)
         assert second is not None
         assert second.fence > first.fence
@@ -132,12 +134,12 @@ class PowerLaws:
         assert backend.release(b"l/one", first) is False
 
     def test_a_holder_that_overslept_cannot_overwrite_a_newer_answer(
-        self, backend: Any, pass_time: Callable[[float], None]
+        self, backend: Any, pass_lease_time: Callable[[float], None], lease_span: float
     ) -> None:
         _needs(backend, SupportsLease)
-        first = backend.acquire(b"l/k", 1.0)
+        first = backend.acquire(b"l/k", lease_span)
         assert backend.put_fenced(b"l/k", first, b"l/value", b"first") is not None
-        pass_time(1.1)
+        pass_lease_time(1.1)
         second = backend.acquire(b"l/k", 30.0)
         assert second is not None
         assert backend.put_fenced(b"l/k", first, b"l/value", b"overslept") is None

