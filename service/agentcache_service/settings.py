@@ -63,6 +63,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
     plans_file: Path | None = Field(default=None, description="another plans.toml")
+    payments: Literal["local", "stripe"] = Field("local", description="local is play money with test cards")
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    stripe_api: str = Field("", description="another server that speaks Stripe's API, for tests")
+    credential_store: Literal["local", "ipfs"] = "local"
+    ipfs_api: str = Field("", description="the RPC address of an IPFS node, for credential_store=ipfs")
+    partners_dir: Path | None = Field(None, description="partner files that replace or extend the packaged ones")
+    partner_clients: SecretStr | None = Field(
+        None, description='OAuth clients and postback secrets: {"replicate": {"id": …, "secret": …, "postback": …}}'
+    )
     session_days: int = Field(default=14, ge=1, le=90)
 
     @model_validator(mode="before")
@@ -91,6 +101,10 @@ class Settings(BaseSettings):
             raise ValueError("cors_origins must name origins; '*' would let any page use a visitor's session")
         if self.mail_transport == "smtp" and self.smtp_url is None:
             raise ValueError("mail_transport=smtp needs smtp_url, for example smtp+starttls://user:password@host:587")
+        if self.payments == "stripe" and (self.stripe_secret_key is None or self.stripe_webhook_secret is None):
+            raise ValueError("payments=stripe needs stripe_secret_key and stripe_webhook_secret")
+        if self.credential_store == "ipfs" and not self.ipfs_api:
+            raise ValueError("credential_store=ipfs needs ipfs_api, for example http://127.0.0.1:5001")
         for network in self.outgoing_allow:
             ipaddress.ip_network(network)
         return self
