@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from agentcache_service import audit_tables, jobs_tables
 from agentcache_service.identity import tables as identity_tables
+from agentcache_service.market import integration_tables
+from agentcache_service.market import tables as market_tables
 from agentcache_service.money import billing_tables
 from agentcache_service.money import tables as ledger_tables
 from agentcache_service.orm import Base
@@ -19,6 +21,8 @@ AREAS = (
     usage_tables,
     ledger_tables,
     billing_tables,
+    market_tables,
+    integration_tables,
 )
 
 metadata = Base.metadata

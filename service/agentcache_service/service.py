@@ -12,7 +12,11 @@ from agentcache_service.db import Database
 from agentcache_service.identity import credentials
 from agentcache_service.identity.passwords import Passwords
 from agentcache_service.mail import Transport, build_transport
+from agentcache_service.market.parts import Market, build_market
+from agentcache_service.market.sales import PURPOSE as SALE
+from agentcache_service.market.sales import SalePayments
 from agentcache_service.metrics import Metrics
+from agentcache_service.money.parts import Money, build_money
 from agentcache_service.principal import Principal
 from agentcache_service.ratelimit import RateLimiter
 from agentcache_service.safe_http import SafeClient
@@ -34,6 +38,8 @@ class Service:
     outgoing: SafeClient
     mail: Transport
     metrics: Metrics
+    market: Market
+    money: Money
 
     def identify(self, request: Request) -> Principal:
         """Who sent this request; an unknown or dead credential makes an anonymous caller."""
@@ -46,17 +52,23 @@ class Service:
 
 def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: SafeClient | None = None) -> Service:
     """Assemble the parts the settings ask for. Opens no connection yet."""
+    clock, db = clock or SystemClock(), Database(settings.database_url)
+    vault, plans = load_vault(settings), load_plans(settings)
+    market = build_market(settings, clock, plans)
+    effects = {SALE: SalePayments(market.rates.dispute_fee)}
     return Service(
         settings=settings,
-        clock=clock or SystemClock(),
-        db=Database(settings.database_url),
-        vault=load_vault(settings),
-        plans=load_plans(settings),
+        clock=clock,
+        db=db,
+        vault=vault,
+        plans=plans,
         limiter=RateLimiter(settings),
         passwords=Passwords(),
         outgoing=outgoing or SafeClient(allow=settings.outgoing_allow),
         mail=build_transport(settings),
         metrics=Metrics(),
+        market=market,
+        money=build_money(settings, db, clock, vault=vault, plans=plans, effects=effects),
     )
 
 

@@ -63,15 +63,18 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
     plans_file: Path | None = Field(default=None, description="another plans.toml")
-    payments: Literal["local", "stripe"] = Field("local", description="local is play money with test cards")
+    payments: Literal["local", "stripe"] = Field(default="local", description="local is play money with test cards")
     stripe_secret_key: SecretStr | None = None
     stripe_webhook_secret: SecretStr | None = None
-    stripe_api: str = Field("", description="another server that speaks Stripe's API, for tests")
+    stripe_api: str = Field(default="", description="another server that speaks Stripe's API, for tests")
     credential_store: Literal["local", "ipfs"] = "local"
-    ipfs_api: str = Field("", description="the RPC address of an IPFS node, for credential_store=ipfs")
-    partners_dir: Path | None = Field(None, description="partner files that replace or extend the packaged ones")
+    ipfs_api: str = Field(default="", description="the RPC address of an IPFS node, for credential_store=ipfs")
+    partners_dir: Path | None = Field(
+        default=None, description="partner files that replace or extend the packaged ones"
+    )
     partner_clients: SecretStr | None = Field(
-        None, description='OAuth clients and postback secrets: {"replicate": {"id": …, "secret": …, "postback": …}}'
+        default=None,
+        description='OAuth clients and postback secrets: {"replicate": {"id": …, "secret": …, "postback": …}}',
     )
     session_days: int = Field(default=14, ge=1, le=90)
 

@@ -91,7 +91,7 @@ def version_order(text: str) -> tuple[int, int, int, bool, str]:
 def allows(permissions: list[str], method: str, path: str) -> bool:
     """True when one of the permissions covers a call.
 
-    A permission is `*`, a path (`chat/completions`), a prefix (`models/*`), each optionally after a method (`POST chat/*`).
+    A permission is `*`, a path (`chat/completions`) or a prefix (`models/*`), also after a method (`POST chat/*`).
     """
     wanted = path.strip("/")
     for permission in permissions:
