@@ -18,6 +18,8 @@ from agentcache_service.identity import account_routes, accounts, key_routes, or
 from agentcache_service.jobs import JobFunction, Repeated
 from agentcache_service.mail import SEND_MAIL, SendMail
 from agentcache_service.matrix import Row
+from agentcache_service.money import jobs as money_jobs
+from agentcache_service.money import routes as billing_routes
 from agentcache_service.service import Service
 
 
@@ -40,6 +42,7 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     # cacheapi
     # market
     # money
+    billing_routes,
     # web
 )
 
@@ -48,6 +51,7 @@ REPEATED: tuple[Repeated, ...] = (
     # cacheapi
     # market
     # money
+    *money_jobs.REPEATED,
 )
 
 
@@ -58,5 +62,5 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         accounts.RESET_REQUESTED: partial(accounts.do_reset_request, service),
         accounts.RESEND_REQUESTED: partial(accounts.do_resend_request, service),
     }
-    # market and money add theirs with functions.update(...)
+    functions.update(money_jobs.jobs(service))
     return functions

@@ -157,6 +157,11 @@ class LocalGateway:
             found = [(int(position), str(body).encode()) for position, body in rows]
         return [(position, body, sign(body, self._secret, at=self._now())) for position, body in found]
 
+    def acknowledge(self, position: int) -> None:
+        """Forget events up to a position: they were delivered."""
+        with self._book() as book:
+            book.execute("DELETE FROM events WHERE position <= ?", (position,))
+
     def parse_event(self, body: bytes, signature: str, *, now: datetime) -> GatewayEvent:
         """Check and read one of this gateway's webhooks."""
         check(body, signature, self._secret, now=now)

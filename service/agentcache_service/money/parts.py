@@ -16,7 +16,7 @@ from agentcache_service.usage.plans import Plans
 
 from .customers import Customers
 from .gateway import PaymentGateway
-from .local_gateway import LocalGateway
+from .local_gateway import CARDS, LocalGateway
 from .payments import Effect, Payments
 from .stripe_gateway import StripeGateway
 from .subscriptions import PURPOSE, PlanPayments, Subscriptions
@@ -32,6 +32,11 @@ class Money:
     payments: Payments
     customers: Customers
     subscriptions: Subscriptions
+
+    @property
+    def test_cards(self) -> tuple[str, ...]:
+        """The local gateway's test cards; none elsewhere."""
+        return tuple(CARDS) if self.gateway.name == "local" else ()
 
 
 def build_money(
