@@ -1,0 +1,117 @@
+"""The ledger: what a tenant's entries on one store name. It is the truth for what may be removed.
+
+Names begin with 16 hexadecimal digits for the tenant and 16 for the namespace; `/e/` marks an entry, `/x/` behind the
+tenant a blob (see `docs/format.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agentcache_core.backend import Stat, Stored
+from agentcache_core.codec.pipeline import Pipeline
+from agentcache_core.codec.serialize import loads
+from agentcache_core.errors import CorruptFrame
+from agentcache_core.store.blobs import Blobs
+from agentcache_core.store.chunks import Manifest
+from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry
+
+TENANT_SIZE: Final = 16
+PREFIX_SIZE: Final = 32
+BATCH: Final = 100
+MAX_ENTRY: Final = 1 << 30
+ASSET_KIND: Final = "asset"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry of the ledger: its name, version and expiry, and the record or what is wrong with it."""
+
+    stat: Stat
+    record: EntryRecord | CorruptFrame
+    size: int = 0
+
+    @property
+    def name(self) -> bytes:
+        return self.stat.name
+
+
+class Ledger:
+    """The entries of one tenant on one store. `store` is an async-shaped backend, `tenant` the 16 digits."""
+
+    __slots__ = ("blobs", "pipeline", "store", "tenant")
+
+    def __init__(self, store: Any, pipeline: Pipeline, tenant: bytes) -> None:
+        self.store = store
+        self.pipeline = pipeline
+        self.tenant = tenant
+        self.blobs = Blobs(store, pipeline, self.blobs_prefix)
+
+    @property
+    def blobs_prefix(self) -> bytes:
+        return self.tenant + b"/x/"
+
+    async def lines(self) -> AsyncIterator[Line]:
+        """Every entry, read in batches. An entry that vanishes meanwhile is left out."""
+        waiting: list[Stat] = []
+        async for stat in self.store.scan(self.tenant):
+            if is_entry(stat.name):
+                waiting.append(stat)
+                if len(waiting) == BATCH:
+                    for line in await self._read(waiting):
+                        yield line
+                    waiting = []
+        for line in await self._read(waiting):
+            yield line
+
+    async def _read(self, stats: Sequence[Stat]) -> list[Line]:
+        names = [stat.name for stat in stats]
+        batch = getattr(self.store, "get_many", None)
+        if batch is not None and len(names) > 1:
+            found = await batch(names)
+        else:
+            found = [await self.store.get(name) for name in names]
+        return [
+            Line(stat._replace(version=stored.version), self._decoded(stat.name, stored), len(stored.data))
+            for stat, stored in zip(stats, found, strict=True)
+            if stored
+        ]
+
+    def _decoded(self, name: bytes, stored: Stored) -> EntryRecord | CorruptFrame:
+        try:
+            return decode_entry(stored.data, self.pipeline, max_size=MAX_ENTRY, bound_to=name)
+        except CorruptFrame as problem:
+            return problem
+
+    async def references(self, record: EntryRecord) -> list[BlobRef]:
+        """Every blob an entry needs: its payload, and an asset's parts. `CorruptFrame` when that cannot be told."""
+        named = [] if record.blob is None else [record.blob]
+        if record.kind != ASSET_KIND:
+            return named
+        payload = record.payload if record.blob is None else await self.blobs.get(record.blob)
+        return named + list(manifest_of(payload or b""))
+
+
+def manifest_of(payload: bytes) -> Manifest:
+    """The manifest in an asset's payload; `CorruptFrame` for anything else."""
+    value = loads(payload)
+    if not isinstance(value, list) or not value or not isinstance(value[0], bytes):
+        raise CorruptFrame("the entry of an asset holds no manifest")
+    return Manifest.decode(value[0])
+
+
+def is_entry(name: bytes) -> bool:
+    """Whether a name is that of an entry."""
+    return name[PREFIX_SIZE : PREFIX_SIZE + 3] == b"/e/"
+
+
+async def tenants(store: Any) -> list[bytes]:
+    """The 16 digits of every tenant that has anything on a store."""
+    found: set[bytes] = set()
+    async for stat in store.scan(b""):
+        digits = stat.name[:TENANT_SIZE]
+        if digits not in found and len(digits) == TENANT_SIZE and not digits.strip(b"0123456789abcdef"):
+            found.add(digits)
+    return sorted(found)
