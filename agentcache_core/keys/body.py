@@ -129,8 +129,8 @@ def path_of(body: Body, index: int) -> str:
 _Deep = dict[str, tuple[tuple[str, ...], ...]]
 
 
-def _compiled(provider: str) -> tuple[frozenset[str], _Deep]:
-    """A provider's rules as the names left out at the top, and the paths left out below each other name."""
+def _compiled(provider: str) -> tuple[frozenset[str], frozenset[str], _Deep]:
+    """A provider's rules: all names at the top that they touch, those left out, the paths left out below the others."""
     top = set()
     deep: dict[str, list[tuple[str, ...]]] = {}
     for rule in PROVIDERS[provider]:
@@ -139,7 +139,7 @@ def _compiled(provider: str) -> tuple[frozenset[str], _Deep]:
             deep.setdefault(first, []).append(tuple(rest))
         else:
             top.add(first)
-    return frozenset(top), {first: tuple(paths) for first, paths in deep.items()}
+    return frozenset(top | deep.keys()), frozenset(top), {first: tuple(paths) for first, paths in deep.items()}
 
 
 _RULES: Final = {provider: _compiled(provider) for provider in PROVIDERS}
@@ -149,14 +149,14 @@ def counted_parameters(parameters: dict[Any, Any], provider: str) -> dict[Any, A
     """The parameters of a model call without what the provider's deny-list names. Changes and returns `parameters`."""
     if provider not in _RULES:
         return parameters
-    top, deep = _RULES[provider]
-    if not top.isdisjoint(parameters):
-        for name in top.intersection(parameters):
-            del parameters[name]
-    if not deep.keys().isdisjoint(parameters):
-        for name in deep.keys() & parameters.keys():
-            for path in deep[name]:
-                parameters[name] = _without(parameters[name], path)
+    names, top, deep = _RULES[provider]
+    if names.isdisjoint(parameters):
+        return parameters
+    for name in top.intersection(parameters):
+        del parameters[name]
+    for name in deep.keys() & parameters.keys():
+        for path in deep[name]:
+            parameters[name] = _without(parameters[name], path)
     return parameters
 
 

@@ -102,21 +102,35 @@ class KeyBuilder:
 
     def key(self, request: object, *, sample: int = 0) -> Key:
         """The key of `request`; `sample` n > 0 is the n-th independent sample of it."""
-        if isinstance(request, (str, bytes)):
+        if type(request) is dict:
+            body = mapping_body(request, sample)
+        elif isinstance(request, (str, bytes)):
             return Key("text", None, request, sample, self)
-        if isinstance(request, (bytearray, memoryview)):
+        elif isinstance(request, (bytearray, memoryview)):
             return Key("text", None, bytes(request), sample, self)
-        body = mapping_body(request, sample) if type(request) is dict else body_of(request, sample)
+        else:
+            body = body_of(request, sample)
         kind, fields, typing = body
         packed = pack([*self._head, *fields], typing, lambda index: path_of(body, index - 3))
-        return Key(kind, blake3(packed, key=self._key).digest(), None, sample)
+        return Key(kind, blake3(_padded(packed), key=self._key).digest(), None, sample)
 
     def digest_of(self, request: object, *, sample: int = 0) -> bytes:
         """The digest of `request`, computed now; what `key(request).digest` gives."""
         body = body_of(request, sample)
         packed = pack([*self._head, *body[1]], body[2], lambda index: path_of(body, index - 3))
-        return blake3(packed, key=self._key).digest()
+        return blake3(_padded(packed), key=self._key).digest()
 
     def short_hash(self, canonical: bytes) -> str:
         """A short hex fingerprint of one component, bound to this tenant; for people to compare, not to look up by."""
         return blake3(canonical, key=self._key).hexdigest(8)
+
+
+def _padded(canonical: bytes) -> bytes:
+    """The bytes filled up with 0xC1, which no MessagePack value begins with, to where BLAKE3 is quick.
+
+    It hashes chunks of 1 KiB side by side, but only a power of two of them: 3,300 bytes take 3.4 µs, 4,096 take 1.8.
+    """
+    size = len(canonical)
+    if size <= 1024:
+        return canonical
+    return canonical.ljust(1 << (size - 1).bit_length() if size <= 16384 else -(-size // 16384) * 16384, b"\xc1")

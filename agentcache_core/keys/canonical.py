@@ -71,11 +71,7 @@ def _lower(obj: Any, typing: Typing, path: str = "") -> Any:
     return [MARK_SET, *(element for _, element in packed)]
 
 
-_DEFAULTS: Final[dict[Typing, tuple[Callable[[object], Any], int]]] = {
-    Typing.WIRE: (_lower_wire, _OPTIONS),
-    Typing.PLAIN: (_lower_plain, _OPTIONS),
-    Typing.EXACT: (_lower_exact, _EXACT_OPTIONS),
-}
+_WIRE: Final = Typing.WIRE  # a module's constant: to look a member up in its Enum costs as much as a dict
 
 
 def pack(items: list[Any], typing: Typing, name_of: Callable[[int], str]) -> bytes:
@@ -83,9 +79,13 @@ def pack(items: list[Any], typing: Typing, name_of: Callable[[int], str]) -> byt
 
     `name_of(i)` is the path of item `i`, asked for only when something has no canonical form (`KeyingError`).
     """
-    default, options = _DEFAULTS[typing]
     try:
-        packed = ormsgpack.packb(items, default, options)
+        if typing is _WIRE:
+            packed = ormsgpack.packb(items, _lower_wire, _OPTIONS)
+        elif typing is Typing.PLAIN:
+            packed = ormsgpack.packb(items, _lower_plain, _OPTIONS)
+        else:
+            packed = ormsgpack.packb(items, _lower_exact, _EXACT_OPTIONS)
     except (ormsgpack.MsgpackEncodeError, RecursionError):
         return pack_carefully(items, typing, name_of)
     # A NaN has many bit patterns and must have one form. memchr for one byte is far cheaper than a search for two.
@@ -101,13 +101,15 @@ def pack(items: list[Any], typing: Typing, name_of: Callable[[int], str]) -> byt
 def _holds_special_float(packed: bytes, at: int) -> bool:
     """Whether there may be a NaN or an infinity: 0xcb followed by 0x7f or 0xff, which UTF-8 text never holds."""
     last = len(packed) - 9
-    for _ in range(_SCREEN_STEPS):
-        if not 0 <= at <= last:
-            return False
+    steps = _SCREEN_STEPS
+    while 0 <= at <= last:
         if packed[at + 1] | 0x80 == 0xFF and packed[at + 2] >= 0xF0:
             return True
+        steps -= 1
+        if not steps:
+            return b"\xcb\x7f" in packed or b"\xcb\xff" in packed
         at = packed.find(b"\xcb", at + 1)
-    return b"\xcb\x7f" in packed or b"\xcb\xff" in packed
+    return False
 
 
 def _holds_long_bytes(packed: bytes) -> bool:

@@ -19,7 +19,6 @@ import ormsgpack
 from agentcache_core.keys.denylist import ID_IS_NOISE, MESSAGES
 from agentcache_core.keys.lowering import model_fields, ordinal
 
-_ALWAYS: Final = "always"
 _EMPTY: Final = "empty"
 _LATER: Final = "later"
 
@@ -34,12 +33,11 @@ def _level(prefix: str, **special: str) -> dict[str, str]:
     return verdicts | special
 
 
-_MESSAGE: Final = _level(
-    "messages[*].", id=_LATER, tool_call_id=_LATER, call_id=_LATER, content=_LATER, tool_calls=_LATER
-)
+_MESSAGE: Final = _level("messages[*].", id=_LATER)
+_RULED: Final = frozenset(_MESSAGE) - {"tool_calls"}  # met in every agent's request, so looked after apart
 _PART: Final = _level("messages[*].content[*].", id=_LATER, tool_use_id=_LATER, content=_LATER)
 _INNER_PART: Final = _level("messages[*].content[*].content[*].")
-_CALL: Final = _level("messages[*].tool_calls[*].", id=_LATER, function=_LATER)
+_CALL: Final = _level("messages[*].tool_calls[*].")
 _FUNCTION: Final = _level("messages[*].tool_calls[*].function.")
 
 _ORDINALS: Final = tuple(ordinal(number) for number in range(256))
@@ -56,7 +54,7 @@ class VolatileIds:
 
     def define(self, id_: Any) -> Any:
         """The next ordinal, for a new occurrence of this id; anything but a str counts as it is."""
-        if not isinstance(id_, str):
+        if type(id_) is not str and not isinstance(id_, str):
             return id_
         count = self._count
         self._count = count + 1
@@ -73,10 +71,13 @@ def normalized(messages: Iterable[Any]) -> list[Any]:
     ids = VolatileIds()
     out = []
     for message in messages:
-        if type(message) is dict and len(message) == 2 and type(message.get("content")) is str and message.get("role"):
-            out.append(message)
+        if type(message) is dict:
+            if len(message) == 2 and type(message.get("content")) is str and message.get("role"):
+                out.append(message)
+            else:
+                out.append(_message(message, ids))
         else:
-            fields = message if type(message) is dict else as_mapping(message)
+            fields = as_mapping(message)
             out.append(message if fields is None else _message(fields, ids))
     return out
 
@@ -94,35 +95,36 @@ def as_mapping(obj: Any) -> dict[Any, Any] | None:
 
 
 def _message(message: dict[Any, Any], ids: VolatileIds) -> dict[Any, Any]:
-    out = {}
-    verdicts = _MESSAGE
-    for name, value in message.items():
-        if value is None:
-            continue
-        verdict = verdicts.get(name)
-        if verdict is None:
-            out[name] = value
-        elif verdict is _LATER:
-            _message_field(name, value, message, out, ids)
-        elif verdict == _EMPTY and not _is_empty(value):
-            out[name] = value
+    out = {name: value for name, value in message.items() if value is not None}
+    if not _RULED.isdisjoint(out):
+        _apply_rules(out)
     # References before definitions, and definitions in a fixed order: the order of a mapping never counts.
-    content = message.get("content")
-    if content is not None:
-        out["content"] = [_part(part, ids) for part in content] if isinstance(content, (list, tuple)) else content
-    calls = message.get("tool_calls")
-    if calls is not None and not _is_empty(calls):
-        out["tool_calls"] = [_call(call, ids) for call in calls] if isinstance(calls, (list, tuple)) else calls
+    if "tool_call_id" in out:
+        out["tool_call_id"] = ids.refer(out["tool_call_id"])
+    if "call_id" in out:
+        counts_as = ids.refer if str(out.get("type")).endswith("_output") else ids.define
+        out["call_id"] = counts_as(out["call_id"])
+    content = out.get("content")
+    if type(content) is not str and isinstance(content, (list, tuple)):
+        out["content"] = [_part(part, ids) for part in content]
+    if "tool_calls" in out:
+        calls = out["tool_calls"]
+        if _is_empty(calls):
+            del out["tool_calls"]
+        elif isinstance(calls, (list, tuple)):
+            out["tool_calls"] = [_call(call, ids) for call in calls]
     return out
 
 
-def _message_field(name: str, value: Any, message: dict[Any, Any], out: dict[Any, Any], ids: VolatileIds) -> None:
-    if name == "tool_call_id":
-        out[name] = ids.refer(value)
-    elif name == "call_id":
-        out[name] = ids.refer(value) if str(message.get("type")).endswith("_output") else ids.define(value)
-    elif name == "id" and not _id_is_noise(message.get("type")):
-        out[name] = value
+def _apply_rules(message: dict[Any, Any]) -> None:
+    for name in _RULED & message.keys():
+        verdict = _MESSAGE[name]
+        if verdict == _LATER:
+            counts = not _id_is_noise(message.get("type"))
+        else:
+            counts = verdict == _EMPTY and not _is_empty(message[name])
+        if not counts:
+            del message[name]
 
 
 def _id_is_noise(kind: Any) -> bool:
@@ -161,14 +163,23 @@ def _call(call: Any, ids: VolatileIds) -> Any:
     fields = call if type(call) is dict else as_mapping(call)
     if fields is None:
         return call
-    out = {}
-    for name, value in fields.items():
-        if value is not None:
-            verdict = _CALL.get(name)
-            if verdict is None:
-                out[name] = value
-            elif verdict is _LATER:
-                out[name] = ids.define(value) if name == "id" else _plain(value, _FUNCTION)
+    function = fields.get("function")
+    id_ = fields.get("id")
+    if (
+        len(fields) == 3
+        and type(id_) is str
+        and type(fields.get("type")) is str
+        and type(function) is dict
+        and len(function) == 2
+        and type(function.get("arguments")) is str
+        and type(function.get("name")) is str
+    ):  # all that a call usually has: no rule can apply
+        return {"id": ids.define(id_), "type": fields["type"], "function": function}
+    out = {name: value for name, value in fields.items() if value is not None and name not in _CALL}
+    if id_ is not None:
+        out["id"] = ids.define(id_)
+    if function is not None:
+        out["function"] = _plain(function, _FUNCTION)
     return out
 
 

@@ -274,7 +274,27 @@ pieces = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6),
     max_leaves=25,
 )
-messages_ = st.lists(st.dictionaries(names, pieces, max_size=6) | leaves, max_size=6)
+ids_ = st.sampled_from(["call_1", "call_2", "call_3"])
+tool_calls_ = st.fixed_dictionaries(
+    {"id": ids_, "type": st.just("function"), "function": st.fixed_dictionaries({"name": names, "arguments": names})},
+    optional={"index": st.integers(0, 2)},
+)
+turns_ = st.one_of(
+    st.fixed_dictionaries({"role": names, "content": names}),
+    st.fixed_dictionaries({"role": st.just("tool"), "tool_call_id": ids_, "content": names}, optional={"name": names}),
+    st.fixed_dictionaries({"role": st.just("assistant"), "content": st.none(), "tool_calls": st.lists(tool_calls_)}),
+    st.fixed_dictionaries({"type": st.sampled_from(["function_call", "function_call_output"]), "call_id": ids_}),
+    st.fixed_dictionaries(
+        {
+            "role": st.just("assistant"),
+            "content": st.lists(
+                st.fixed_dictionaries({"type": st.just("tool_use"), "id": ids_, "input": pieces})
+                | st.fixed_dictionaries({"type": st.just("tool_result"), "tool_use_id": ids_, "content": pieces})
+            ),
+        }
+    ),
+)
+messages_ = st.lists(st.dictionaries(names, pieces, max_size=6) | leaves, max_size=6) | st.lists(turns_, max_size=8)
 parameters_ = st.dictionaries(
     st.sampled_from(["user", "metadata", "timeout", "system", "tools", "extra_headers", "seed", "cache_control", "x"]),
     pieces,
