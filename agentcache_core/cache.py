@@ -121,6 +121,11 @@ class Cache(View):
         key = self._key(request, sample=wish.control.sample)
         return drive(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request))
 
+    def keys(self, prefix: str = "") -> list[str]:
+        """The live plain keys (text) of this view that begin with `prefix`, by scan, in no promised order."""
+        self._open()
+        return drive(self._core.invalidation.plain_keys(BLOCKING, self._space, prefix))
+
     def delete(self, request: object) -> bool:
         """Remove one entry everywhere; answers whether there was one."""
         self._open()
@@ -252,6 +257,11 @@ class AsyncCache(View):
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
         return await self._engine.compute(ASYNC, self._space, key, compute, wish, request=request)
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """As `Cache.keys`."""
+        self._open()
+        return await self._core.invalidation.plain_keys(ASYNC, self._space, prefix)
 
     async def delete(self, request: object) -> bool:
         """As `Cache.delete`."""
