@@ -33,7 +33,8 @@ class AgentCacheLLM(BaseCache):
     """An LLM cache for LangChain: `set_llm_cache(AgentCacheLLM(cache))`, or `cache=` of one model.
 
     The whole conversation and the model's settings are the exact key; with a semantic cache only the last human text
-    is compared by meaning. Trouble with the cache is logged and counts as a miss. `clear()` drops what this adapter stored.
+    is compared by meaning. Trouble with the cache is logged and counts as a miss. `clear()` drops what the adapter
+    stored.
     """
 
     def __init__(self, cache: Cache | AsyncCache, *, ttl: float | str | None = None, tags: Sequence[str] = ()) -> None:

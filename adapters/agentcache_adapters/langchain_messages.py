@@ -91,10 +91,10 @@ def _generation_value(generation: Generation) -> dict[str, Any]:
     kind = type(generation).__name__
     if kind not in _GENERATIONS:
         raise TypeError(f"generations of type {kind} are not stored")
-    value: dict[str, Any] = {"kind": kind, "text": generation.text, "generation_info": generation.generation_info}
+    value: dict[str, Any] = {"kind": kind, "generation_info": generation.generation_info}
     if isinstance(generation, ChatGeneration):
-        value["message"] = message_value(generation.message)
-    return value
+        return value | {"message": message_value(generation.message)}
+    return value | {"text": str(generation.text)}
 
 
 _GENERATIONS: dict[str, type[Generation]] = {
@@ -106,10 +106,8 @@ def generations_from(value: Iterable[dict[str, Any]]) -> list[Generation]:
     """Fresh generations from a value; LangChain changes them afterwards, so they are never shared."""
     made: list[Generation] = []
     for stored in value:
-        fields: dict[str, Any] = {"text": stored["text"], "generation_info": stored["generation_info"]}
-        if "message" in stored:
-            fields = {"message": message_from(stored["message"]), "generation_info": stored["generation_info"]}
-        made.append(_GENERATIONS[stored["kind"]](**fields))
+        content = {"message": message_from(stored["message"])} if "message" in stored else {"text": stored["text"]}
+        made.append(_GENERATIONS[stored["kind"]](generation_info=stored["generation_info"], **content))
     return made
 
 
