@@ -147,3 +147,9 @@ def recount(session: Session, org_id: str, metric: str) -> int:
         .subquery()
     )
     return int(session.scalar(select(func.coalesce(func.sum(unique.c.size), 0))) or 0)
+
+
+def give_up(service: Service, hold: quota.Hold) -> None:
+    """Give a held amount back: nothing was stored."""
+    with service.db.write() as session:
+        quota.release(session, hold)
