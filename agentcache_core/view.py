@@ -186,14 +186,14 @@ class View:
 
     def explain(self, request: object) -> Any:
         """What counts in a request's key, what does not, and why (`agentcache_core.keys.explain.Explanation`)."""
-        from agentcache_core.keys.explain import explain
+        from agentcache_core.keys import explain
 
         space = self._space
         return explain(request, tenant=space.tenant, namespace=space.namespace, secret=space.secret)
 
     def diff(self, request_a: object, request_b: object) -> Any:
         """Field by field, why two requests have different keys: a tuple of `FieldDiff`, empty when they do not."""
-        from agentcache_core.keys.explain import diff
+        from agentcache_core.keys import diff
 
         return diff(request_a, request_b)
 
