@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from agentcache_core.forking import watch
 from agentcache_core.runtime import Runtime, drive
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ class _Worker:
     """The one daemon thread of a process. Jobs are (owner, run) pairs; an owner can wait for its own to be done."""
 
     def __init__(self) -> None:
-        self.reset()
+        self.after_fork()
+        watch(self)
 
-    def reset(self) -> None:
+    def after_fork(self) -> None:
         self._condition = threading.Condition()
         self._jobs: deque[tuple[Background, Callable[[], None]]] = deque()
         self._thread: threading.Thread | None = None
@@ -74,7 +75,6 @@ class _Worker:
 
 
 _worker = _Worker()
-os.register_at_fork(after_in_child=_worker.reset)
 
 
 class Background:
@@ -87,15 +87,18 @@ class Background:
         self._closed = False
         self._keys: set[object] = set()
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-        self._pid = os.getpid()
+        watch(self)
+
+    def after_fork(self) -> None:
+        """The parent does its own work."""
+        self.pending = 0
+        self._keys = set()
 
     async def submit(self, rt: Runtime, name: str, body: Body, *, key: object = None) -> bool:
         """Run `body()` later on the face of `rt`, in a copy of the caller's context; answers whether it was taken.
 
         Work with a `key` that is already waiting or running is not taken twice.
         """
-        if self._pid != os.getpid():
-            self._keys, self._pid, self.pending = set(), os.getpid(), 0
         if self._closed:
             return False
         if key is not None:

@@ -26,12 +26,16 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told to, for tests: `clock.advance(60)`. Starts at `start` seconds."""
+    """A clock that moves only when told to, for tests: `clock.advance(60)`.
+
+    It starts at `start` seconds, by default at the present: a store that expires names by its own clock must not find
+    a test's entries long gone.
+    """
 
     __slots__ = ("_elapsed", "_start")
 
-    def __init__(self, start: float = 1_700_000_000.0) -> None:
-        self._start = start
+    def __init__(self, start: float | None = None) -> None:
+        self._start = time.time() if start is None else start
         self._elapsed = 0.0
 
     def now(self) -> float:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentcache_core.errors import LeaderFailed, RecursiveComputation
+from agentcache_core.forking import watch
 from agentcache_core.runtime import Gate, running_loop
 
 Role = Literal["leader", "follower", "alone"]
@@ -60,10 +61,11 @@ class Flights:
     """The open flights of one process. All methods are quick and safe to call from any thread."""
 
     def __init__(self) -> None:
-        self.reset()
+        self.after_fork()
+        watch(self)
 
-    def reset(self) -> None:
-        """Forget everything: called in a forked child, where no leader survived."""
+    def after_fork(self) -> None:
+        """Start with no flight: in a forked child no leader survived."""
         self._lock = threading.Lock()
         self._open: dict[Hashable, Flight] = {}
 

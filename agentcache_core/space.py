@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from agentcache_core.forking import watch
 from agentcache_core.keys import Key, KeyBuilder
 from agentcache_core.stats import Counters
 
@@ -55,8 +56,25 @@ class Space:
     """
 
     __slots__ = (
-        "bans", "bans_known", "computing", "counters", "cut_seq", "cuts", "generation", "keys", "lock", "namespace",
-        "position", "prefix", "secret", "tag_epochs", "tenant", "tenant_prefix", "trusted_until", "version",
+        "__weakref__",
+        "bans",
+        "bans_known",
+        "computing",
+        "counters",
+        "cut_seq",
+        "cuts",
+        "generation",
+        "keys",
+        "lock",
+        "namespace",
+        "position",
+        "prefix",
+        "secret",
+        "tag_epochs",
+        "tenant",
+        "tenant_prefix",
+        "trusted_until",
+        "version",
     )  # fmt: skip
 
     def __init__(self, tenant: str, namespace: str, secret: bytes | None) -> None:
@@ -67,17 +85,22 @@ class Space:
         self.tenant_prefix = _digest(b"tenant", secret, tenant)[:8].hex().encode()
         self.prefix = self.tenant_prefix + _digest(b"namespace", secret, tenant, namespace)[:8].hex().encode()
         self.counters = Counters()
-        self.lock = threading.Lock()
         self.generation: Generation | None = None
         self.tag_epochs: dict[str, bytes] = {}
         self.bans: tuple[Ban, ...] = ()
         self.bans_known = False
         self.version = 0
         self.trusted_until = 0.0
-        self.computing = 0
         self.cut_seq = 0
-        self.cuts: list[tuple[int, str, Hashable]] = []
+        self.after_fork()
+        watch(self)
         self.position = b""
+
+    def after_fork(self) -> None:
+        """Nobody computes, and nobody holds the lock."""
+        self.lock = threading.Lock()
+        self.computing = 0
+        self.cuts: list[tuple[int, str, Hashable]] = []
 
     # Names on a backend. The first path segment is the namespace, or the tenant for what its namespaces share.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from agentcache_core.errors import ConfigurationError
+from agentcache_core.forking import watch
 from agentcache_core.policy.eviction import Ring
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.urls import Options, StoreUrl
@@ -84,14 +85,17 @@ class MemoryTier:
         self.evictions = 0
         self._homes: dict[tuple[str, str, str], Home] = {}
         self._last = (0.0, 0.0, float("inf"))  # born, asked until, shared until: see _times
-        self.reset_lock()
+        self._lock = threading.Lock()
         self._ring: Ring[Slot] = Ring()
         self.entries = 0
         self.size_bytes = 0
+        watch(self)
 
-    def reset_lock(self) -> None:
-        """A fresh lock, for a forked child whose parent may have held the old one."""
-        self._lock = threading.Lock()
+    def after_fork(self) -> None:
+        """A fresh lock; and nothing else when another thread was in the middle of a change at the fork."""
+        amid_change, self._lock = self._lock.locked(), threading.Lock()
+        if amid_change:
+            self.close()
 
     def takes(self, size: int) -> bool:
         """Whether a payload of `size` bytes belongs here: at most an eighth of the tier, so that one entry cannot
