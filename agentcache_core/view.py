@@ -179,7 +179,7 @@ class View:
 
     def diff(self, request_a: object, request_b: object) -> Any:
         """Field by field, why two requests have different keys: a tuple of `FieldDiff`, empty when they do not."""
-        from agentcache_core.keys.explain import diff
+        from agentcache_core.keys.diff import diff
 
         return diff(request_a, request_b)
 
