@@ -90,3 +90,8 @@ class MissingBlob(CorruptFrame):
 
 class NotWritten(BackendError):
     """A write asked for as durable (`durable=True` or `strict=True`) that the authority did not acknowledge."""
+
+
+class EmbedderError(AgentCacheError):
+    """An embedder that failed or answered nonsense: NaN, another dimension or dtype, the wrong shape. In normal use a
+    miss and an event."""

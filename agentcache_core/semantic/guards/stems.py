@@ -21,7 +21,8 @@ freeze froze frozen; forget forgot forgotten; eat ate eaten; fall fell fallen; s
 grow grew grown; throw threw thrown; fly flew flown; draw drew drawn; show shown; begin began begun;
 drink drank drunk; sing sang sung; swim swam swum; run ran; come came; become became; leave left leaving; feel felt;
 keep kept; sleep slept; meet met; lead led; feed fed; spend spent; send sent; lend lent; build built; mean meant;
-understand understood; stand stood; pay paid; say said; lie lying; die dies died dying; tie tying; hear heard;
+understand understood; stand stood; pay paid; say said; lie lying; die dies died dying; tie ties tied tying;
+use uses used using; own owns owned owning; hear heard;
 beat beaten; bite bit bitten; hide hid hidden; shoot shot; sit sat; stick stuck; strike struck; swear sworn swore;
 tear tore torn; wear wore worn; forgive forgave forgiven; bear bore borne; shake shook shaken; sink sank sunk;
 child children; man men; woman women; person people persons; foot feet; tooth teeth; mouse mice; goose geese;

@@ -95,6 +95,6 @@ SYMMETRIC = word_set(
     " differences between compare compared comparison connected linked relationship vs versus resemble resembles"
 )
 
-_REST = word_set("there here ' s t let's more most less least ain't yes no per via own self each other lot")
+_REST = word_set("there here ' s t let's more most less least ain't yes no per via self each other lot")
 FUNCTION = ARTICLES | BE | HAVE | DO | MODALS | CONJUNCTIONS | PREPOSITIONS | PERSONAL | MALE | FEMALE | WH
 FUNCTION |= HARD_NEGATIONS | _REST

