@@ -15,6 +15,7 @@ from agentcache_core.memoize import memoized, memoized_async
 from agentcache_core.model import MISSING, Asset, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
+from agentcache_core.savings import SavingsReport
 from agentcache_core.store.reading import AssetReader, AsyncAssetReader
 from agentcache_core.view import DEFAULT_WISH, View
 
@@ -58,8 +59,8 @@ class Cache(View):
                 slot.used = 1
                 counters = self._counters
                 counters.hits += 1
-                if slot.record is not None and slot.record.cost:
-                    counters.saved = counters.saved + slot.record.cost
+                if slot.record is not None:
+                    counters.avoided.credit(slot.record)
                 if slot.packed:
                     counters.bytes_served += len(slot.value)
                     return loads(slot.value, serializers=self._core.settings.serializers)
@@ -121,6 +122,11 @@ class Cache(View):
         key = self._key(request, sample=wish.control.sample)
         return drive(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request))
 
+    def keys(self, prefix: str = "") -> list[str]:
+        """The live plain keys (text) of this view that begin with `prefix`, by scan, in no promised order."""
+        self._open()
+        return drive(self._core.invalidation.plain_keys(BLOCKING, self._space, prefix))
+
     def delete(self, request: object) -> bool:
         """Remove one entry everywhere; answers whether there was one."""
         self._open()
@@ -180,6 +186,11 @@ class Cache(View):
         """
         return memoized(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
 
+    def savings(self) -> SavingsReport:
+        """What this tenant's hits saved, by namespace, tag and model, over every process and restart."""
+        self._open()
+        return drive(self._core.savings(BLOCKING, self._space))
+
     def close(self) -> None:
         """Finish background work and let go of everything. Views share it; only the root closes."""
         if not self._root:
@@ -188,6 +199,7 @@ class Cache(View):
             return
         self._core.background.stop()
         self._core.background.drain()
+        drive(self._core.add_figures(BLOCKING))
         self._core.closed = True
         drive(self._core.close(BLOCKING))
 
@@ -253,6 +265,11 @@ class AsyncCache(View):
         key = self._key(request, sample=wish.control.sample)
         return await self._engine.compute(ASYNC, self._space, key, compute, wish, request=request)
 
+    async def keys(self, prefix: str = "") -> list[str]:
+        """As `Cache.keys`."""
+        self._open()
+        return await self._core.invalidation.plain_keys(ASYNC, self._space, prefix)
+
     async def delete(self, request: object) -> bool:
         """As `Cache.delete`."""
         return bool(await self.invalidate(request=request))
@@ -300,6 +317,11 @@ class AsyncCache(View):
         """As `Cache.memoize`; a plain function becomes an async one."""
         return memoized_async(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
 
+    async def savings(self) -> SavingsReport:
+        """As `Cache.savings`."""
+        self._open()
+        return await self._core.savings(ASYNC, self._space)
+
     async def close(self) -> None:
         """As `Cache.close`."""
         if not self._root:
@@ -308,6 +330,7 @@ class AsyncCache(View):
             return
         self._core.background.stop()
         await self._core.background.drain_async()
+        await self._core.add_figures(ASYNC)
         self._core.closed = True
         await self._core.close(ASYNC)
 

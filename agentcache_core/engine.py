@@ -15,6 +15,7 @@ from agentcache_core.codec.serialize import Serializer, dumps, is_immutable, loa
 from agentcache_core.cuts import Cuts
 from agentcache_core.errors import BackendError, NotCached, NotWritten, ReplayMiss, UnstorableValue
 from agentcache_core.events import Events
+from agentcache_core.figures import Figures
 from agentcache_core.keys import Key
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Computed, Cost, Freshness, Hit
 from agentcache_core.policy.freshness import Lifetime, freshness, wants_eager_refresh
@@ -55,10 +56,11 @@ class Result:
 class Engine:
     """One cache: its tiers, flights, background and figures, shared by both faces and all views."""
 
-    def __init__(self, tiers: Tiers, settings: Settings, events: Events) -> None:
+    def __init__(self, tiers: Tiers, settings: Settings, events: Events, figures: Figures) -> None:
         self.tiers = tiers
         self.settings = settings
         self.events = events
+        self.figures = figures
         self.background = Background(
             enabled=settings.background, dropped=lambda name: events.tell("dropped", reason=name)
         )
@@ -73,7 +75,7 @@ class Engine:
         if not self.settings.reads or control.no_cache or control.refresh:
             space.counters.bypasses += 1
             return None
-        found = await self.tiers.find(rt, space, key)
+        found = await (self.tiers.find(rt, space, key) if self.tiers.local else self._find(rt, space, key))
         if found is None:
             return None
         record, now = found.record, self._now()
@@ -82,6 +84,15 @@ class Engine:
         if self.settings.timeless:
             return found, Freshness.FRESH
         return found, freshness(record.stale_at, record.expires_at, now)
+
+    async def _find(self, rt: Runtime, space: Space, key: Key) -> Found | None:
+        """The entry of a key, timed; now and then what was counted is added to the figures on the authority."""
+        before = self.settings.clock.monotonic()
+        found = await self.tiers.find(rt, space, key)
+        space.counters.looking.add(self.settings.clock.monotonic() - before)
+        if self.figures.due(space):
+            await self.background.submit(rt, "figures", lambda: self.figures.add(rt, space), key=("figures", space))
+        return found
 
     async def lookup(self, rt: Runtime, space: Space, key: Key, wish: Wish, *, request: object = None) -> Hit | None:
         """The fresh stored answer with all that is known about it, or None."""
@@ -116,8 +127,7 @@ class Engine:
             counters.stale_hits += 1
         if found.packed:
             counters.bytes_served += len(found.value)
-        if record.cost != Cost():
-            counters.saved = counters.saved + record.cost
+        counters.avoided.credit(record)
         now = self._now()
         if self.events.active:
             self.events.tell(
@@ -322,7 +332,7 @@ class Engine:
         if control.only_if_cached:
             raise NotCached(f"only_if_cached was asked for and {key!r} is not cached")
         if self.settings.mode == "off":
-            return (await self._call(rt, function)).value
+            return (await self._call(rt, space, function)).value
         return await self._fly(rt, space, key, function, wish, seen[0] if seen is not None else None, request)
 
     async def _refresh_behind(
@@ -393,7 +403,7 @@ class Engine:
         token = enter(flight)
         try:
             stamp = await self.tiers.stamp(rt, space, wish.tags, fresh=False) if self._will_store(wish) else None
-            computed = await self._call(rt, function)
+            computed = await self._call(rt, space, function)
             wish = _with(wish, computed)
             result = await self._settle(rt, space, key, computed, wish, stamp, since, request)
             end = Landed(result)
@@ -418,12 +428,13 @@ class Engine:
     def _will_store(self, wish: Wish) -> bool:
         return self.settings.writes and not wish.control.no_store
 
-    async def _call(self, rt: Runtime, function: Callable[[], Any]) -> Computed:
+    async def _call(self, rt: Runtime, space: Space, function: Callable[[], Any]) -> Computed:
         before = self.settings.clock.monotonic()
         value = await rt.call(function)
+        seconds = max(0.0, self.settings.clock.monotonic() - before)
+        space.counters.computing.add(seconds)
         if isinstance(value, Computed):
             return value
-        seconds = max(0.0, self.settings.clock.monotonic() - before)
         return Computed(value, cost=Cost(seconds=seconds))
 
     async def _settle(

@@ -165,6 +165,11 @@ class Invalidation:
             total += selects(selector, record)
         return total
 
+    async def plain_keys(self, rt: Runtime, space: Space, prefix: str) -> list[str]:
+        """The live plain keys of kind text that begin with `prefix`, by scan."""
+        found = [record.plain async for _, record in self.entries(rt, space) if record.kind == "text"]
+        return [plain for plain in found if isinstance(plain, str) and plain.startswith(prefix)]
+
     async def entries(self, rt: Runtime, space: Space) -> Any:
         """The live entries of a namespace on its authority as (name, record); values come along where inline."""
         tiers, now = self._tiers, self._tiers.clock.now()

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentcache_core.ledger import Avoided, Counts, Latency
 from agentcache_core.model import Cost
+from agentcache_core.savings import Savings, savings_of
 
 
 class Counters:
     """The raw counts of one namespace in this process. Plain additions: exact under the interpreter lock."""
 
     __slots__ = (
-        "blob_bytes_logical", "blob_bytes_stored",
-        "bypasses", "bytes_served", "bytes_stored", "errors", "hits", "invalidations", "joined", "misses", "not_stored",
-        "reasons", "refreshes", "saved", "semantic_hits", "stale_hits", "stores",
+        "avoided", "blob_bytes_logical", "blob_bytes_stored", "bypasses", "bytes_served", "bytes_stored", "computing",
+        "errors", "hits", "invalidations", "joined", "looking", "misses", "not_stored", "reasons", "refreshes",
+        "semantic_hits", "stale_hits", "stores",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -33,8 +35,19 @@ class Counters:
         self.bytes_served = 0
         self.blob_bytes_logical = 0
         self.blob_bytes_stored = 0
-        self.saved = Cost()
+        self.avoided = Avoided()
+        self.looking = Latency()
+        self.computing = Latency()
         self.reasons: dict[str, int] = {}
+
+    def plain(self) -> Counts:
+        """All counts as nested mappings of integers, which add up over processes (`agentcache_core.ledger`)."""
+        counts: Counts = {name: getattr(self, name) for name in _COUNTED}
+        counts["reasons"] = dict(self.reasons)
+        counts["avoided"] = self.avoided.plain()
+        counts["looking"] = self.looking.plain()
+        counts["computing"] = self.computing.plain()
+        return counts
 
     def blob_placed(self, size: int, *, existed: bool) -> None:
         """Count a payload of `size` bytes that was stored as a blob, or found to be there already."""
@@ -45,6 +58,9 @@ class Counters:
     def because(self, reason: str) -> None:
         """Count a reason for a bypass or for not storing."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+
+_COUNTED = tuple(name for name in Counters.__slots__ if name not in ("avoided", "looking", "computing", "reasons"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,8 @@ class TierStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A snapshot. Counts are of this process since the cache was opened; `saved` adds up the costs of avoided calls."""
+    """A snapshot. Counts are of this process since the cache was opened; `saved` adds up the costs of avoided calls,
+    `savings` tells them apart by model and tag. `cache.savings()` adds up all processes and restarts."""
 
     tenant: str
     namespace: str
@@ -93,6 +110,7 @@ class Stats:
     bytes_stored: int
     bytes_served: int
     saved: Cost
+    savings: Savings
     authority: str
     tiers: tuple[TierStats, ...] = ()
     dedup: Dedup = Dedup(0, 0)
@@ -110,6 +128,7 @@ def snapshot(
     counters: Counters, *, tenant: str, namespace: str, authority: str, tiers: tuple[TierStats, ...], **further: Any
 ) -> Stats:
     """The report of one namespace."""
+    savings = savings_of(namespace, counters.plain())
     return Stats(
         tenant,
         namespace,
@@ -126,7 +145,8 @@ def snapshot(
         counters.invalidations,
         counters.bytes_stored,
         counters.bytes_served,
-        counters.saved,
+        savings.total.cost,
+        savings,
         authority,
         tiers,
         Dedup(counters.blob_bytes_logical, counters.blob_bytes_stored),

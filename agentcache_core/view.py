@@ -15,13 +15,16 @@ from agentcache_core.codec.serialize import Serializer
 from agentcache_core.engine import Engine, Wish
 from agentcache_core.errors import AgentCacheError, CacheClosed, ConfigurationError
 from agentcache_core.events import Events
+from agentcache_core.figures import Figures
 from agentcache_core.forking import watch
 from agentcache_core.invalidation import SOURCE, ByNamespace, ByPattern, ByRequest, ByTag, Invalidation, Selector
 from agentcache_core.keys import Key
+from agentcache_core.ledger import Counts, added
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Cost
 from agentcache_core.opening import Specs, open_tiers
 from agentcache_core.policy.freshness import FOREVER, Duration, lifetime, seconds_of
 from agentcache_core.runtime import Face, Runtime
+from agentcache_core.savings import SavingsReport, savings_of
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.stats import Stats, TierStats, snapshot
@@ -41,7 +44,8 @@ class Core:
         self.settings = settings
         self.events = Events()
         self.tiers = open_tiers(specs, settings, self.events, face=face)
-        self.engine = Engine(self.tiers, settings, self.events)
+        self.figures = Figures(self.tiers, settings.clock)
+        self.engine = Engine(self.tiers, settings, self.events, self.figures)
         self.assets = Assets(self.engine)
         self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
         self.closed = False
@@ -61,6 +65,22 @@ class Core:
     def fast(self) -> bool:
         """Whether a hit in memory may take the short cut: nobody listens, and nothing but time decides."""
         return self.tiers.near is not None and self.settings.mode == "live" and not self.closed
+
+    async def add_figures(self, rt: Runtime) -> None:
+        """Add what this process counted to the figures on the authority."""
+        for space in list(self._spaces.values()):
+            await self.figures.add(rt, space)
+
+    async def savings(self, rt: Runtime, space: Space) -> SavingsReport:
+        """What the hits of a space's tenant saved, over every process and restart."""
+        from agentcache_core.pricing import FORMULA, book_in_force
+
+        counts = await self.figures.read(rt, space, self._spaces.values())
+        listed = tuple(savings_of(name, counts[name]) for name in sorted(counts))
+        total: Counts = {}
+        for each in counts.values():
+            total = added(total, each)
+        return SavingsReport(space.tenant, listed, savings_of("", total), FORMULA, book_in_force().as_of)
 
     async def close(self, rt: Runtime) -> None:
         """Let go of the tiers of a face."""
@@ -172,14 +192,14 @@ class View:
 
     def explain(self, request: object) -> Any:
         """What counts in a request's key, what does not, and why (`agentcache_core.keys.explain.Explanation`)."""
-        from agentcache_core.keys.explain import explain
+        from agentcache_core.keys import explain
 
         space = self._space
         return explain(request, tenant=space.tenant, namespace=space.namespace, secret=space.secret)
 
     def diff(self, request_a: object, request_b: object) -> Any:
         """Field by field, why two requests have different keys: a tuple of `FieldDiff`, empty when they do not."""
-        from agentcache_core.keys.diff import diff
+        from agentcache_core.keys import diff
 
         return diff(request_a, request_b)
 
@@ -277,6 +297,15 @@ class View:
         return self._space, ByTag(value if tag is not None else SOURCE + value)
 
     # Figures
+
+    def bypassed(self, reason: str, *, kind: str = "", detail: Mapping[str, Any] | None = None) -> None:
+        """Count and tell a call that did not ask the cache, and why: for adapters, which see such calls."""
+        space = self._space
+        space.counters.bypasses += 1
+        space.counters.because(reason)
+        self._core.events.tell(
+            "bypass", tenant=space.tenant, namespace=space.namespace, kind=kind, reason=reason, detail=detail or {}
+        )
 
     @property
     def events(self) -> Events:

@@ -80,7 +80,7 @@ async def carry_out(port: Port, call: Invocation, execute: Callable[[], Any]) ->
         return await _answer(port, call, effect, execute)
     if isinstance(effect, Write):
         return await _write(port, call, effect, execute)
-    port.tell("bypass", "never" if isinstance(effect, Never) else "undeclared", call.name)
+    port.bypassed("never" if isinstance(effect, Never) else "undeclared", call.name)
     if effect is None and call.session is not None and call.session.scope == "session":
         return await _change_sandbox(port, call, call.session, execute)
     return await port.run(execute)
@@ -96,7 +96,7 @@ async def _answer(port: Port, call: Invocation, effect: Pure | Read, execute: Ca
         digest = port.digest(request)
         resources = _named(effect, call.open_arguments)
     except KeyingError as error:
-        return await _uncached(port, call, f"unkeyable: {error}", execute)
+        return await _uncached(port, call, f"unkeyable arguments: {error.path}", execute)
     except CacheClosed:
         raise
     except Exception as error:  # noqa: BLE001 - a fault in a declaration or an actor must not become the agent's
@@ -111,7 +111,7 @@ async def _answer(port: Port, call: Invocation, effect: Pure | Read, execute: Ca
 
 
 async def _uncached(port: Port, call: Invocation, reason: str, execute: Callable[[], Any]) -> Any:
-    port.tell("bypass", reason, call.name)
+    port.bypassed(reason, call.name)
     return await port.run(execute)
 
 

@@ -17,7 +17,7 @@ class Port(Protocol):
     """A cache as tools see it."""
 
     def digest(self, request: Request) -> bytes: ...
-    def tell(self, name: str, reason: str, tool: str) -> None: ...
+    def bypassed(self, reason: str, tool: str) -> None: ...
     async def run(self, execute: Callable[[], Any]) -> Any: ...
     async def find(self, request: Request) -> Any: ...
     async def store(self, request: Request, value: Any, *, ttl: Any, tags: Sequence[str]) -> None: ...
@@ -51,8 +51,9 @@ class _Common:
         """Let the next look-up confirm with the authority that nothing was invalidated."""
         self._cache.distrust()
 
-    def tell(self, name: str, reason: str, tool: str) -> None:
-        self._cache.events.tell(name, kind="tool", reason=reason, detail={"tool": tool})
+    def bypassed(self, reason: str, tool: str) -> None:
+        """Count and tell a call that ran without the cache."""
+        self._cache.bypassed(reason, kind="tool", detail={"tool": tool})
 
 
 class BlockingPort(_Common):

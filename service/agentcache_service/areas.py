@@ -14,6 +14,7 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from agentcache_service import operations_routes
+from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, session_routes
 from agentcache_service.jobs import JobFunction, Repeated
 from agentcache_service.mail import SEND_MAIL, SendMail
@@ -21,6 +22,7 @@ from agentcache_service.matrix import Row
 from agentcache_service.money import jobs as money_jobs
 from agentcache_service.money import routes as billing_routes
 from agentcache_service.service import Service
+from agentcache_service.usage import routes as usage_routes
 
 
 class RouterModule(Protocol):
@@ -39,7 +41,9 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     key_routes,
     org_routes,
     # usage
+    usage_routes,
     # cacheapi
+    cache_routes,
     # market
     # money
     billing_routes,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from agentcache_service.cacheapi.engine import CacheEngine
 from agentcache_service.clock import Clock, SystemClock
 from agentcache_service.crypto import Vault, load_vault
 from agentcache_service.db import Database
@@ -21,6 +22,7 @@ from agentcache_service.principal import Principal
 from agentcache_service.ratelimit import RateLimiter
 from agentcache_service.safe_http import SafeClient
 from agentcache_service.settings import Settings
+from agentcache_service.usage.meter import Meter
 from agentcache_service.usage.plans import Plans, load_plans
 
 
@@ -40,13 +42,20 @@ class Service:
     metrics: Metrics
     market: Market
     money: Money
+    engine: CacheEngine
+    meter: Meter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.meter = Meter(self)
 
     def identify(self, request: Request) -> Principal:
         """Who sent this request; an unknown or dead credential makes an anonymous caller."""
         return credentials.identify(self, request)
 
     def close(self) -> None:
-        """Return connections."""
+        """Write what is pending and return connections."""
+        self.meter.flush(everything=True)
+        self.engine.close()
         self.db.close()
 
 
@@ -69,6 +78,7 @@ def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: S
         metrics=Metrics(),
         market=market,
         money=build_money(settings, db, clock, vault=vault, plans=plans, effects=effects),
+        engine=CacheEngine(settings),
     )
 
 

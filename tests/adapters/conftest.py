@@ -11,8 +11,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 from upstream import Upstream, serve
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """LangChain's suites use the mark of a plugin that is switched off here."""
+    config.addinivalue_line("markers", "benchmark: of LangChain's standard suites")
+
+
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
     """A fresh local model provider."""
     with serve() as running:
         yield running
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "tiers"])
+def tiers(request: pytest.FixtureRequest, tmp_path: Path) -> str | list[str]:
+    """The URLs of an empty cache on every kind of storage; what needs a server starts a real one."""
+    sqlite = f"sqlite:///{tmp_path}/cache.db"
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
+    return {"memory": "memory://", "sqlite": sqlite, "tiers": ["memory://", sqlite]}[request.param]

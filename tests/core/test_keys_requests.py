@@ -485,7 +485,9 @@ def test_a_request_may_be_a_dataclass_or_a_model() -> None:
     assert key(ChatRequest(**plain)) == key(model(**plain)) == key(plain)
 
 
-@pytest.mark.parametrize("request_", [None, 1, 1.5, True, [], (), {1}, object(), lambda: 1], ids=repr)
+@pytest.mark.parametrize(
+    "request_", [None, 1, 1.5, True, [], (), {1}, object(), lambda: 1], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_request_raises_naming_what_may_be_one(request_: Any) -> None:
     for ask in (KeyBuilder().key, kind_of, explain):
         with pytest.raises(KeyingError, match="a request is a str, bytes, a mapping"):

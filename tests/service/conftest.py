@@ -113,14 +113,15 @@ def worker(service: Service) -> Worker:
     return Worker(service.db, service.clock, job_functions(service))
 
 
-def _load_world() -> None:
-    """Make `tests/service/world.py` importable as `service_world`: test folders are no packages."""
-    spec = importlib.util.spec_from_file_location("service_world", Path(__file__).with_name("world.py"))
+def _load(name: str, file: str) -> None:
+    """Make a file of this folder importable under a name of its own: test folders are no packages."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(file))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["service_world"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 
-_load_world()
+_load("service_world", "world.py")
+sys.modules["service_conftest"] = sys.modules[__name__]

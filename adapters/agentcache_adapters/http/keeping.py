@@ -79,7 +79,7 @@ class BlockingKeep:
             _log.warning("the answer could not be stored", exc_info=True)
 
     def bypassed(self, reason: str) -> None:
-        self.cache.events.tell("bypass", kind="http", reason=reason)
+        self.cache.bypassed(reason, kind="http")
 
 
 class AsyncKeep:
@@ -113,4 +113,4 @@ class AsyncKeep:
             _log.warning("the answer could not be stored", exc_info=True)
 
     def bypassed(self, reason: str) -> None:
-        self.cache.events.tell("bypass", kind="http", reason=reason)
+        self.cache.bypassed(reason, kind="http")

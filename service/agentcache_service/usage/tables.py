@@ -38,16 +38,18 @@ class Reservation(Base):
 
 
 class StoredItem(Base):
-    """One stored entry or asset and the bytes it is charged for. `metric` is hot_bytes or asset_bytes."""
+    """One stored entry or asset. `metric` is hot_bytes or asset_bytes; equal digests of one organization are charged
+    once. `name` is the name in storage, in hex."""
 
     __tablename__ = "stored_items"
-    __table_args__ = (Index("ix_stored_items_org_id_metric", "org_id", "metric"),)
+    __table_args__ = (Index("ix_stored_items_org_id_metric_digest", "org_id", "metric", "digest"),)
 
     org_id: Mapped[str] = mapped_column(ForeignKey("orgs.id", ondelete="CASCADE"), primary_key=True)
     namespace: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     metric: Mapped[str]
     bytes: Mapped[int]
+    digest: Mapped[str]
     stored_at: Mapped[datetime]
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
 

@@ -199,6 +199,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("metric", sa.String(length=255), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(length=255), nullable=False),
         sa.Column("stored_at", sa.DateTime(), nullable=False),
         sa.Column("expires_at", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(["org_id"], ["orgs.id"], name=op.f("fk_stored_items_org_id"), ondelete="CASCADE"),
@@ -206,7 +207,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("stored_items", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_stored_items_expires_at"), ["expires_at"], unique=False)
-        batch_op.create_index("ix_stored_items_org_id_metric", ["org_id", "metric"], unique=False)
+        batch_op.create_index("ix_stored_items_org_id_metric_digest", ["org_id", "metric", "digest"], unique=False)
 
     op.create_table(
         "usage_counters",
@@ -263,7 +264,7 @@ def downgrade() -> None:
     op.drop_table("usage_days")
     op.drop_table("usage_counters")
     with op.batch_alter_table("stored_items", schema=None) as batch_op:
-        batch_op.drop_index("ix_stored_items_org_id_metric")
+        batch_op.drop_index("ix_stored_items_org_id_metric_digest")
         batch_op.drop_index(batch_op.f("ix_stored_items_expires_at"))
 
     op.drop_table("stored_items")

@@ -1,0 +1,18 @@
+"""The commands of `agentcache`, gathered."""
+
+from __future__ import annotations
+
+import typer
+
+from agentcache_adapters.cli.diff import diff
+from agentcache_adapters.cli.explain import explain
+
+app = typer.Typer(
+    name="agentcache",
+    help="Look into exact keys, and ask what caching would have saved.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(explain)
+app.command()(diff)

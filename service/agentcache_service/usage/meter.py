@@ -1,0 +1,137 @@
+"""The meter: admits requests and bytes against the plan, and collects daily figures, without a write per call.
+
+Admission takes blocks from the database counter ahead of use. A block is never more than 1/200 of what is left, so it
+shrinks to single units as the limit comes near: the limit is never passed, and exactly the last unit is admitted.
+What a process holds and does not use goes back at the next flush (twice a second) and at shutdown. A process that is
+killed leaves its block charged until `reconcile`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
+
+from agentcache_service.usage import quota
+from agentcache_service.usage.tables import UsageDay
+
+if TYPE_CHECKING:
+    from agentcache_service.service import Service
+
+_LARGEST_BLOCK = {"requests": 256, "bandwidth_bytes": 32 << 20}
+_SHARE = 200
+FIGURES = (
+    "requests",
+    "hits",
+    "semantic_hits",
+    "misses",
+    "sets",
+    "bytes_in",
+    "bytes_out",
+    "bytes_saved",
+    "duplicate_sets",
+    "duplicate_bytes",
+    "saved_micros",
+)
+
+
+@dataclass(slots=True)
+class _Block:
+    """Units taken from the database and not used yet; `idle` since the last flush when nobody used any."""
+
+    left: int = 0
+    touched: bool = False
+
+
+class Meter:
+    """The meter of one process. Safe for threads."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._lock = threading.Lock()
+        self._blocks: dict[tuple[str, str, str], _Block] = {}
+        self._figures: dict[tuple[str, str, str], dict[str, int]] = {}
+
+    def admit(self, org_id: str, metric: str, *, amount: int, limit: int | None, now: datetime) -> None:
+        """Use `amount` of a metric or raise `QuotaExceeded`."""
+        place = (org_id, metric, quota.period_of(metric, now))
+        with self._lock:
+            block = self._blocks.setdefault(place, _Block())
+            block.touched = True
+            if block.left >= amount:
+                block.left -= amount
+                return
+            missing = amount - block.left
+            with self._service.db.write() as session:
+                taken = self._take(session, place, missing, limit)
+            if taken is None:
+                assert limit is not None
+                with self._service.db.read() as session:
+                    used = (quota.used(session, *place) or 0) - block.left
+                raise quota.refusal(self._service, metric=metric, used=used, limit=limit)
+            block.left += taken - amount
+
+    def _take(self, session: Session, place: tuple[str, str, str], missing: int, limit: int | None) -> int | None:
+        """Take a block, or just what is missing, or nothing."""
+        largest = _LARGEST_BLOCK.get(place[1], 1)
+        ahead = largest
+        if limit is not None:
+            ahead = min(largest, max(0, limit - (quota.used(session, *place) or 0)) // _SHARE)
+        if ahead > missing and quota.take(session, *place, amount=ahead, limit=limit):
+            return ahead
+        return missing if quota.take(session, *place, amount=missing, limit=limit) else None
+
+    def count(self, org_id: str, namespace: str, now: datetime, **figures: int) -> None:
+        """Add to the figures of a namespace's day; they reach the database at the next flush."""
+        place = (org_id, namespace, f"{now:%Y-%m-%d}")
+        with self._lock:
+            sums = self._figures.setdefault(place, {})
+            for name, amount in figures.items():
+                sums[name] = sums.get(name, 0) + amount
+
+    def flush(self, *, everything: bool = False) -> None:
+        """Write collected figures and return blocks that lay idle (all of them with `everything`)."""
+        with self._lock:
+            figures, self._figures = self._figures, {}
+            idle = [place for place, block in self._blocks.items() if everything or not block.touched]
+            returned = [(place, self._blocks.pop(place).left) for place in idle]
+            for block in self._blocks.values():
+                block.touched = False
+        if not figures and not any(left for _, left in returned):
+            return
+        try:
+            with self._service.db.write() as session:
+                for place, sums in figures.items():
+                    _add_figures(session, place, sums)
+                for place, left in returned:
+                    quota.give_back(session, *place, amount=left)
+        except Exception:
+            self._restore(figures, returned)
+            raise
+
+    def _restore(
+        self,
+        figures: Mapping[tuple[str, str, str], Mapping[str, int]],
+        returned: list[tuple[tuple[str, str, str], int]],
+    ) -> None:
+        with self._lock:
+            for place, sums in figures.items():
+                kept = self._figures.setdefault(place, {})
+                for name, amount in sums.items():
+                    kept[name] = kept.get(name, 0) + amount
+            for key, left in returned:
+                self._blocks.setdefault(key, _Block()).left += left
+
+
+def _add_figures(session: Session, place: tuple[str, str, str], sums: Mapping[str, int]) -> None:
+    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgres_insert
+    values = {name: sums.get(name, 0) for name in FIGURES}
+    statement = insert(UsageDay).values(org_id=place[0], namespace=place[1], day=place[2], **values)
+    changes = {name: getattr(UsageDay, name) + amount for name, amount in sums.items()}
+    session.execute(statement.on_conflict_do_update(index_elements=["org_id", "namespace", "day"], set_=changes))
