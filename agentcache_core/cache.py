@@ -14,6 +14,7 @@ from agentcache_core.errors import AgentCacheError, ConfigurationError
 from agentcache_core.memoize import memoized, memoized_async
 from agentcache_core.model import MISSING, Asset, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
+from agentcache_core.prewarm import PrewarmReport, prewarm, prewarm_async
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
 from agentcache_core.savings import SavingsReport
 from agentcache_core.store.reading import AssetReader, AsyncAssetReader
@@ -186,6 +187,24 @@ class Cache(View):
         """
         return memoized(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
 
+    def prewarm(
+        self,
+        requests: Iterable[Any],
+        compute: Callable[[Any], Any],
+        *,
+        concurrency: int = 8,
+        rate: float | None = None,
+        progress: Callable[[PrewarmReport], object] | None = None,
+        **options: Any,
+    ) -> PrewarmReport:
+        """Ask `compute(request)` for every request that is not stored yet, at most `concurrency` at once and `rate` a
+        second; what fails is reported and does not stop the rest. Options as for `get_or_compute`.
+
+        `progress(report)` is called after every request. Started again, it goes on where it was stopped.
+        """
+        self._open()
+        return prewarm(self, requests, compute, concurrency=concurrency, rate=rate, progress=progress, options=options)
+
     def savings(self) -> SavingsReport:
         """What this tenant's hits saved, by namespace, tag and model, over every process and restart."""
         self._open()
@@ -316,6 +335,22 @@ class AsyncCache(View):
     ) -> Any:
         """As `Cache.memoize`; a plain function becomes an async one."""
         return memoized_async(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
+
+    async def prewarm(
+        self,
+        requests: Iterable[Any],
+        compute: Callable[[Any], Any],
+        *,
+        concurrency: int = 8,
+        rate: float | None = None,
+        progress: Callable[[PrewarmReport], object] | None = None,
+        **options: Any,
+    ) -> PrewarmReport:
+        """As `Cache.prewarm`; `compute` may be an async function or a plain one."""
+        self._open()
+        return await prewarm_async(
+            self, requests, compute, concurrency=concurrency, rate=rate, progress=progress, options=options
+        )
 
     async def savings(self) -> SavingsReport:
         """As `Cache.savings`."""

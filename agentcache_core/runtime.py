@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from agentcache_core.backend import Backend, Capabilities, Stat, Stored, Version
@@ -149,6 +150,53 @@ class AsyncRuntime:
         import asyncio
 
         await asyncio.sleep(seconds)
+
+
+def spread(items: Iterable[T], work: Callable[[T], object], *, concurrency: int) -> None:
+    """Call `work` for every item, at most `concurrency` at once, on threads with a copy of the caller's context.
+
+    Items are taken as they are needed. What `work` or the iterable raises stops the rest and is raised here.
+    """
+    source, lock, stop = iter(items), threading.Lock(), threading.Event()
+    raised: list[BaseException] = []
+
+    def take() -> None:
+        while not stop.is_set():
+            try:
+                with lock:
+                    item = next(source)
+                work(item)
+            except StopIteration:
+                return
+            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+                raised.append(error)
+                stop.set()
+
+    threads = [threading.Thread(target=copy_context().run, args=(take,), daemon=True) for _ in range(concurrency)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        stop.set()
+    if raised:
+        raise raised[0]
+
+
+async def spread_async(items: Iterable[T], work: Callable[[T], Awaitable[object]], *, concurrency: int) -> None:
+    """Await `work` for every item, at most `concurrency` at once; otherwise as `spread`."""
+    import asyncio
+
+    source = iter(items)
+
+    async def take() -> None:
+        for item in source:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(concurrency):
+            group.create_task(take())
 
 
 BLOCKING = BlockingRuntime()

@@ -312,6 +312,11 @@ class View:
         """Where to listen: `cache.events.subscribe(function)`."""
         return self._core.events
 
+    @property
+    def clock(self) -> Clock:
+        """The clock this cache goes by."""
+        return self._core.settings.clock
+
     def stats(self) -> Stats:
         """The figures of this namespace in this process, and of the tiers that all views share."""
         tiers = self._core.tiers
