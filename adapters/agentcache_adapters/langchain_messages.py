@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, GenerationChunk
 
+from agentcache_adapters.answers import provider_of, unfinished
 from agentcache_core import Cost
 from agentcache_core.pricing import cost_of
 
@@ -21,21 +22,6 @@ _ROLES = {
     "function": "function",
 }
 _RECORDS = frozenset({"type", "id", "response_metadata", "usage_metadata", "example"})
-_UNFINISHED = frozenset(
-    {
-        "length",
-        "max_tokens",
-        "MAX_TOKENS",
-        "content_filter",
-        "SAFETY",
-        "RECITATION",
-        "refusal",
-        "pause_turn",
-        "model_context_window_exceeded",
-        "incomplete",
-        "error",
-    }
-)
 
 
 def keyed_message(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,15 +38,6 @@ def keyed_message(fields: Mapping[str, Any]) -> dict[str, Any]:
     drop = {"tool_calls", "function_call"} if "tool_calls" in message else set()
     kept = {name: value for name, value in further.items() if name not in drop and value is not None}
     return message | ({"additional_kwargs": kept} if kept else {})
-
-
-def unfinished(message_or_info: Mapping[str, Any]) -> str:
-    """Why metadata says that an answer did not end well, or an empty string."""
-    for name in ("finish_reason", "stop_reason", "done_reason", "status"):
-        reason = message_or_info.get(name)
-        if isinstance(reason, str) and reason in _UNFINISHED:
-            return f"{name} is {reason}"
-    return ""
 
 
 def message_problem(message: BaseMessage) -> str:
@@ -138,9 +115,5 @@ def cost_of_messages(messages: Iterable[BaseMessage], *, seconds: float = 0.0) -
             "prompt_tokens_details": {"cached_tokens": details.get("cache_read") or 0},
         }
         model = str(about.get("model_name") or about.get("model") or "")
-        total += cost_of(str(about.get("model_provider") or _provider_of(model)), model, report)
+        total += cost_of(str(about.get("model_provider") or provider_of(model)), model, report)
     return total
-
-
-def _provider_of(model: str) -> str:
-    return "anthropic" if model.startswith("claude") else "openai"

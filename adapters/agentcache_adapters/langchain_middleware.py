@@ -61,11 +61,17 @@ class AgentCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         keyed = self._keyed(request)
         if keyed is None:
             return handler(request)
+        own: list[Any] = []
+
+        def compute() -> Computed:
+            own.append(handler(request))
+            return _computed(own[0])
+
         try:
-            answer = self._cache.get_or_compute(keyed, lambda: _computed(handler(request)), **self._options)
+            answer = self._cache.get_or_compute(keyed, compute, **self._options)
         except CacheClosed:
             return handler(request)
-        return _response(answer, request)
+        return own[0] if own else _response(answer, request)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
@@ -75,14 +81,17 @@ class AgentCacheMiddleware(AgentMiddleware[Any, Any, Any]):
         if keyed is None:
             return await handler(request)
 
+        own: list[Any] = []
+
         async def compute() -> Computed:
-            return _computed(await handler(request))
+            own.append(await handler(request))
+            return _computed(own[0])
 
         try:
             answer = await self._cache.aio.get_or_compute(keyed, compute, **self._options)
         except CacheClosed:
             return await handler(request)
-        return _response(answer, request)
+        return own[0] if own else _response(answer, request)
 
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]

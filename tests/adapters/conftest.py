@@ -1,11 +1,14 @@
 """Fixtures of the adapters' tests: the local provider, and the folder on the path so that tests can import it."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+# LiteLLM would fetch its price list from the network at import.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from upstream import Upstream, serve

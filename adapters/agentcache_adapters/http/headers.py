@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from blake3 import blake3
-
+from agentcache_adapters.credentials import digest, is_credential
 from agentcache_adapters.http.messages import Headers, HttpCall, ResponseHead
 
 CONTROL_PREFIX = "x-agentcache"
@@ -50,7 +49,6 @@ _NOISE = _HOP | frozenset(
     ]
 )
 _NOISE_PREFIXES = ("x-stainless-", "x-b3-", CONTROL_PREFIX)
-_CREDENTIAL = re.compile(r"auth|token|secret|api-?_?key|apikey|cookie|session|signature|password|credential|^key$")
 # Load balancers set these cookies on every client, libraries send them back, and they say nothing about who asks.
 _BALANCER_COOKIE = re.compile(
     r"__cf|_cfuvid|cf_clearance|AWSALB|AWSELB|GCLB|ARRAffinity|BIGip|incap_ses|visid_incap|TS01"
@@ -74,11 +72,6 @@ _NOT_STORED = _HOP | frozenset(
     ]
 )
 _NOT_STORED_PATTERN = re.compile(r"ratelimit|rate-limit|^cf-|^" + CONTROL_PREFIX)
-
-
-def is_credential(name: str) -> bool:
-    """Whether a header or query field of this name holds a secret."""
-    return bool(_CREDENTIAL.search(name.lower()))
 
 
 def counted_headers(call: HttpCall) -> dict[str, str]:
@@ -107,17 +100,9 @@ def split_url(url: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def credential_digest(call: HttpCall, *, secret: bytes = b"") -> str:
-    """A keyed BLAKE3 digest (hex) over every credential of the call; the credentials themselves go nowhere else."""
-    key = blake3(secret, derive_key_context="agentcache 2026 http credentials v1").digest()
-    hasher = blake3(key=key)
+    """A keyed digest (hex) over every credential of the call; the credentials themselves go nowhere else."""
     found = [_without_balancers(pair) for pair in call.headers if is_credential(pair[0])]
-    for name, value in sorted(found + split_url(call.url)[1]):
-        if not value:
-            continue
-        for part in (name.encode(), value.encode("utf-8", "surrogateescape")):
-            hasher.update(len(part).to_bytes(8, "little"))
-            hasher.update(part)
-    return hasher.hexdigest()
+    return digest(found + split_url(call.url)[1], secret=secret)
 
 
 def _without_balancers(pair: tuple[str, str]) -> tuple[str, str]:
