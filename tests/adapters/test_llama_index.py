@@ -172,7 +172,9 @@ def test_ingestion_is_done_once_and_can_be_cleared(cache: Cache) -> None:
 
     def ingest() -> list[Any]:
         ingestion = IngestionCache(cache=AgentCacheKVStore(cache), collection="news")
-        return list(IngestionPipeline([SentenceSplitter(), embedder], cache=ingestion).run(documents=documents))
+        return list(
+            IngestionPipeline(transformations=[SentenceSplitter(), embedder], cache=ingestion).run(documents=documents)
+        )
 
     first = ingest()
     assert [node.embedding for node in ingest()] == [node.embedding for node in first]
