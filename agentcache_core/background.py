@@ -117,6 +117,13 @@ class Background:
             self._dropped(name)
         return taken
 
+    def start(self, rt: Runtime, name: str, body: Body) -> None:
+        """`submit` for those who cannot await: a task of the running loop, or the thread of the blocking faces."""
+        if rt.face == "async" and not self._closed:
+            self._submit_task(name, body, None)
+        else:
+            drive(self.submit(rt, name, body))
+
     def _submit_task(self, name: str, body: Body, key: object) -> bool:
         import asyncio
 

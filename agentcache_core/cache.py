@@ -85,8 +85,9 @@ class Cache(View):
     def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
         """The values of several requests in their order, `default` where absent: one round trip per tier."""
         self._open()
-        keys = [self._key(request) for request in requests]
-        hits = drive(self._engine.lookup_many(BLOCKING, self._space, keys, DEFAULT_WISH))
+        asked = list(requests)
+        keys = [self._key(request) for request in asked]
+        hits = drive(self._engine.lookup_many(BLOCKING, self._space, keys, DEFAULT_WISH, requests=asked))
         return [default if hit is None else hit.value for hit in hits]
 
     def set(self, request: object, value: object, **options: Any) -> bool:
@@ -105,8 +106,11 @@ class Cache(View):
         """Store (request, value) pairs with the same options; answers how many are stored."""
         self._open()
         wish = self._wish(**options)
-        listed = [(self._key(request), value) for request, value in pairs]
-        return drive(self._engine.store_many(BLOCKING, self._space, listed, wish))
+        asked, listed = [], []
+        for request, value in pairs:
+            asked.append(request)
+            listed.append((self._key(request), value))
+        return drive(self._engine.store_many(BLOCKING, self._space, listed, wish, requests=asked))
 
     def get_or_compute(self, request: object, compute: Callable[[], Any], **options: Any) -> Any:
         """The stored answer, or that of `compute()`, which runs once however many callers miss at the same time.
@@ -259,8 +263,9 @@ class AsyncCache(View):
     async def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
         """As `Cache.get_many`."""
         self._open()
-        keys = [self._key(request) for request in requests]
-        hits = await self._engine.lookup_many(ASYNC, self._space, keys, DEFAULT_WISH)
+        asked = list(requests)
+        keys = [self._key(request) for request in asked]
+        hits = await self._engine.lookup_many(ASYNC, self._space, keys, DEFAULT_WISH, requests=asked)
         return [default if hit is None else hit.value for hit in hits]
 
     async def set(self, request: object, value: object, **options: Any) -> bool:
@@ -274,8 +279,11 @@ class AsyncCache(View):
         """As `Cache.set_many`."""
         self._open()
         wish = self._wish(**options)
-        listed = [(self._key(request), value) for request, value in pairs]
-        return await self._engine.store_many(ASYNC, self._space, listed, wish)
+        asked, listed = [], []
+        for request, value in pairs:
+            asked.append(request)
+            listed.append((self._key(request), value))
+        return await self._engine.store_many(ASYNC, self._space, listed, wish, requests=asked)
 
     async def get_or_compute(self, request: object, compute: Callable[[], Awaitable[Any] | Any], **options: Any) -> Any:
         """As `Cache.get_or_compute`; `compute` may be an async function or a plain one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentcache_core.background import Background
 from agentcache_core.codec.serialize import Serializer, dumps, is_immutable, loads
@@ -26,6 +26,9 @@ from agentcache_core.space import Space, Stamp
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import Found, Trouble
 from agentcache_core.tiering import Tiers
+
+if TYPE_CHECKING:
+    from agentcache_core.similar import Similar
 
 FLIGHTS = Flights()
 
@@ -64,6 +67,7 @@ class Engine:
         self.background = Background(
             enabled=settings.background, dropped=lambda name: events.tell("dropped", reason=name)
         )
+        self.similar: Similar | None = None
         self._now = settings.clock.now
         self._serializers = tuple(settings.serializers)
 
@@ -98,6 +102,9 @@ class Engine:
         """The fresh stored answer with all that is known about it, or None."""
         seen = await self.look(rt, space, key, wish)
         if seen is None or seen[1] is not Freshness.FRESH:
+            hit = await self._similar(rt, space, key, wish, request)
+            if hit is not None:
+                return hit
             self._count_miss(space, key)
             if self.settings.mode == "replay":
                 raise ReplayMiss(await self.describe_miss(rt, space, key, wish))
@@ -105,7 +112,24 @@ class Engine:
         await self._after_hit(rt, space, key, seen[0], wish)
         return self._hit(space, key, seen[0], seen[1], wish)
 
-    async def lookup_many(self, rt: Runtime, space: Space, keys: Sequence[Key], wish: Wish) -> list[Hit | None]:
+    async def _similar(self, rt: Runtime, space: Space, key: Key, wish: Wish, request: object) -> Hit | None:
+        """The answer to a similar question, where the cache may give one."""
+        if self.similar is None:
+            return None
+        near = await self.similar.look(rt, space, key, request, wish.control)
+        if near is None:
+            return None
+        similar = self.similar
+
+        def report(correct: bool) -> None:
+            similar.report(rt, space, near, correct=correct)
+
+        hit = self._hit(space, near.key, near.found, Freshness.FRESH, wish)
+        return replace(hit, how="semantic", similarity=near.similarity, decision=near.decision, _report=report)
+
+    async def lookup_many(
+        self, rt: Runtime, space: Space, keys: Sequence[Key], wish: Wish, *, requests: Sequence[object] = ()
+    ) -> list[Hit | None]:
         """`lookup` for several keys, one round trip per tier."""
         if not self.settings.reads:
             return [None] * len(keys)
@@ -114,8 +138,11 @@ class Engine:
         for key, found in zip(keys, await self.tiers.find_many(rt, space, keys), strict=True):
             state = None if found is None else freshness(found.record.stale_at, found.record.expires_at, now)
             if found is None or not (self.settings.timeless or state is Freshness.FRESH):
-                self._count_miss(space, key)
-                answers.append(None)
+                request = requests[len(answers)] if requests else None
+                hit = await self._similar(rt, space, key, wish, request)
+                if hit is None:
+                    self._count_miss(space, key)
+                answers.append(hit)
             else:
                 answers.append(self._hit(space, key, found, Freshness.FRESH, wish))
         return answers
@@ -225,16 +252,27 @@ class Engine:
             meta=_meta(wish),
             request=self._kept_request(request),
         )
-        return await self._keep(
+        stored = await self._keep(
             rt, space, key, record, value if keep_object else payload, not keep_object, computed=computed, since=since,
             wish=wish,
         )  # fmt: skip
+        if stored and self.similar is not None:
+            await self.similar.remember(rt, space, key, request, value, record)
+        return stored
 
-    async def store_many(self, rt: Runtime, space: Space, pairs: Sequence[tuple[Key, Any]], wish: Wish) -> int:
+    async def store_many(
+        self,
+        rt: Runtime,
+        space: Space,
+        pairs: Sequence[tuple[Key, Any]],
+        wish: Wish,
+        *,
+        requests: Sequence[object] = (),
+    ) -> int:
         """`store` for several pairs; answers how many are stored."""
         stored = 0
-        for key, value in pairs:
-            stored += await self.store(rt, space, key, value, wish)
+        for index, (key, value) in enumerate(pairs):
+            stored += await self.store(rt, space, key, value, wish, request=requests[index] if requests else None)
         return stored
 
     async def _keep(
@@ -326,6 +364,9 @@ class Engine:
                     await self._refresh_behind(rt, space, key, function, wish, request)
                 await self._after_hit(rt, space, key, found, wish)
                 return self._hit(space, key, found, state, wish).value
+        near = await self._similar(rt, space, key, wish, request)
+        if near is not None:
+            return near.value
         self._count_miss(space, key)
         if self.settings.mode == "replay":
             raise ReplayMiss(await self.describe_miss(rt, space, key, wish))

@@ -31,6 +31,7 @@ from agentcache_core.stats import Stats, TierStats, snapshot
 from agentcache_core.tier import bytes_of
 
 if TYPE_CHECKING:
+    from agentcache_core.similar import Similar
     from agentcache_core.tools.toolbox import Tools
 
 V = TypeVar("V", bound="View")
@@ -40,12 +41,14 @@ DEFAULT_WISH = Wish(FOREVER)
 class Core:
     """Everything that the root and all its views and faces share."""
 
-    def __init__(self, specs: Specs, settings: Settings, *, face: Face) -> None:
+    def __init__(self, specs: Specs, settings: Settings, *, face: Face, semantic: Any = None) -> None:
         self.settings = settings
         self.events = Events()
         self.tiers = open_tiers(specs, settings, self.events, face=face)
-        self.figures = Figures(self.tiers, settings.clock)
+self.figures = Figures(self.tiers, settings.clock)
         self.engine = Engine(self.tiers, settings, self.events, self.figures)
+        if semantic is not None:
+            self.engine.similar = _similar(semantic, self.engine)
         self.assets = Assets(self.engine)
         self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
         self.closed = False
@@ -140,7 +143,9 @@ class View:
             maintenance=maintenance,  # type: ignore[arg-type]  # likewise
             serializers=tuple(serializers),
         )
-        self._bind(Core(tiers, settings, face=self._face), tenant, namespace, root=True, walled=False)
+        self._bind(
+            Core(tiers, settings, face=self._face, semantic=semantic), tenant, namespace, root=True, walled=False
+        )
 
     def _bind(self, core: Core, tenant: str, namespace: str, *, root: bool, walled: bool) -> None:
         for name, text in (("tenant", tenant), ("namespace", namespace)):
@@ -334,6 +339,7 @@ class View:
             authority=authority,
             tiers=tuple(listed),
             pending_invalidations=self._core.invalidation.pending,
+            **({} if self._engine.similar is None else {"semantic": self._engine.similar.figures(space)}),
         )
 
     def __repr__(self) -> str:
@@ -344,6 +350,16 @@ class View:
             f"{type(self).__name__}({' > '.join(names)}, tenant={self._space.tenant!r}, "
             f"namespace={self._space.namespace!r})"
         )
+
+
+def _similar(semantic: Any, engine: Engine) -> Similar:
+    """The semantic side of a cache, imported only where one is asked for."""
+    from agentcache_core.semantic.configuration import Semantic
+    from agentcache_core.similar import Similar
+
+    if not isinstance(semantic, Semantic):
+        raise ConfigurationError(f"semantic takes a Semantic(…), got {type(semantic).__name__}")
+    return Similar(semantic, engine.tiers, engine.settings, engine.events, engine.background)
 
 
 def _tags(tags: Sequence[str], name: str) -> tuple[str, ...]:

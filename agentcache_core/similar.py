@@ -1,0 +1,318 @@
+"""Answers to similar questions: conducts the semantic stack between the tiers, the embedder and the matcher.
+
+Nothing here is asked before the exact key missed. A near entry is served only after it was read like any other, so
+expiry and every kind of invalidation hold for it too; what cannot be read any more leaves the index. Vectors are
+stored beside their entries, off the write path; the index in memory is derived from them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from agentcache_core.background import Background
+from agentcache_core.batch import fetch
+from agentcache_core.codec import frame
+from agentcache_core.errors import CorruptFrame, EmbedderError
+from agentcache_core.events import Events
+from agentcache_core.keys import Key
+from agentcache_core.model import CacheControl, Decision, Freshness
+from agentcache_core.policy.freshness import freshness
+from agentcache_core.runtime import Runtime
+from agentcache_core.semantic.configuration import Semantic
+from agentcache_core.semantic.decision import SERVING, Policy, Step, decision
+from agentcache_core.semantic.embedder import Encoder
+from agentcache_core.semantic.matcher import Candidate, Matcher, Partition, Weighed, denied, promoted
+from agentcache_core.semantic.partition import Bypass, Place, place_of, unfit
+from agentcache_core.semantic.record import VectorRecord, decode_record, encode_record
+from agentcache_core.settings import Settings
+from agentcache_core.space import Space
+from agentcache_core.store.entries import EntryRecord
+from agentcache_core.tier import Found, StoredTier, Trouble
+from agentcache_core.tiering import Tiers
+
+MAX_RECORD = 8 << 20
+READ_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A stored answer that may stand for another question, and why."""
+
+    key: Key
+    found: Found
+    similarity: float
+    decision: Decision
+    candidate: Candidate
+    place: Place
+
+
+class Similar:
+    """The semantic side of one cache, shared by its views and faces."""
+
+    def __init__(
+        self, semantic: Semantic, tiers: Tiers, settings: Settings, events: Events, background: Background
+    ) -> None:
+        self.semantic = semantic
+        self.encoder = Encoder(semantic.embedder)
+        self.matcher = Matcher(semantic.guards)
+        self._index_id = blake3(semantic.embedder.fingerprint.encode()).digest(8)
+        self._tiers = tiers
+        self._settings = settings
+        self._events = events
+        self._background = background
+        self._lock = threading.Lock()
+        self._policies: dict[bytes, Policy] = {}
+        self._steps: dict[bytes, dict[str, int]] = {}
+
+    # Looking
+
+    async def look(self, rt: Runtime, space: Space, key: Key, request: object, control: CacheControl) -> Near | None:
+        """The stored answer to a similar question that passes every step, or None; counted and told by step."""
+        if not self._settings.reads or control.no_cache or control.refresh:
+            return None
+        place = place_of(space.keys, request, key, control)
+        if isinstance(place, Bypass):
+            self._note(space, key, decision(Step.BYPASS, place.reason), None)
+            return None
+        try:
+            near, said, similarity = await self._search(rt, space, key, place, control)
+        except EmbedderError as error:
+            space.counters.errors += 1
+            near, said, similarity = None, decision(Step.EMBEDDER, str(error)), None
+        self._note(space, key, said, similarity)
+        if near is not None:
+            space.counters.semantic_hits += 1
+        return near
+
+    async def _search(
+        self, rt: Runtime, space: Space, key: Key, place: Place, control: CacheControl
+    ) -> tuple[Near | None, Decision, float | None]:
+        policy = self.policy(space)
+        if policy.threshold > 1.0:
+            return None, decision(Step.POLICY, policy.rule(0.0).reason), None
+        partition = await self._partition(rt, space, place.partition)
+        if not len(partition):
+            return None, decision(Step.EMPTY, "nothing is stored in this partition"), None
+        if not await rt.offload(lambda: self.encoder.fits(place.text)):
+            return None, decision(Step.BYPASS, "longer than the model reads"), None
+        vector = (await self.encoder.encode(rt, [place.text]))[0]
+        candidates = self.matcher.nearest(partition, vector, floor=policy.threshold, now=self._settings.clock.now())
+        said = decision(Step.THRESHOLD, f"nothing stored reaches similarity {policy.threshold:g}")
+        best: float | None = None
+        for candidate in candidates:
+            weighed = self.matcher.weigh(place.text, candidate)
+            verdict = await self._decide(rt, weighed, candidate, place.text, policy)
+            if best is None:
+                said, best = verdict, candidate.similarity
+            if verdict.step not in SERVING:
+                continue
+            found = await self._entry(rt, space, candidate, control)
+            if found is None:
+                await self._drop(rt, space, partition, candidate.record.digest)
+                said = decision(Step.GONE, "the near answer is no longer stored")
+                continue
+            served = self._key_of(space, candidate.record)
+            near = Near(served, found, candidate.similarity, verdict, candidate, place)
+            return near, verdict, candidate.similarity
+        return None, said, best
+
+    async def _decide(self, rt: Runtime, weighed: Weighed, candidate: Candidate, text: str, policy: Policy) -> Decision:
+        """The rest of the stack after the guards: verifier, then policy."""
+        if not weighed.clear:
+            return weighed.decision
+        score = candidate.similarity
+        verifier = self.semantic.verifier
+        if verifier is not None and weighed.decision.step != Step.PROMOTED:
+            try:
+                answer = verifier(text, candidate.record.text, candidate.similarity)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            except Exception as error:  # noqa: BLE001 - what a user's verifier raises must not reach the agent
+                return decision(Step.VERIFIER, f"the verifier failed: {error!r}", guards=weighed.verdicts)
+            if answer is False or (not isinstance(answer, bool) and float(answer) < 0.5):
+                return decision(Step.VERIFIER, f"the verifier said {answer!r}", guards=weighed.verdicts)
+        return self.matcher.ruled(weighed, policy, score)
+
+    async def _entry(self, rt: Runtime, space: Space, candidate: Candidate, control: CacheControl) -> Found | None:
+        found = await self._tiers.find(rt, space, self._key_of(space, candidate.record))
+        if found is None:
+            return None
+        record, now = found.record, self._settings.clock.now()
+        if control.max_age is not None and now - record.created_at > control.max_age:
+            return None
+        if self._settings.timeless or freshness(record.stale_at, record.expires_at, now) is Freshness.FRESH:
+            return found
+        return None
+
+    def _key_of(self, space: Space, record: VectorRecord) -> Key:
+        if record.kind == "text":
+            return space.keys.key(record.text)
+        return Key(record.kind, record.digest)
+
+    # Remembering
+
+    async def remember(
+        self, rt: Runtime, space: Space, key: Key, request: object, value: object, record: EntryRecord
+    ) -> None:
+        """Make a stored answer findable by meaning, in the background; refused and truncated answers never are."""
+        place = place_of(space.keys, request, key, CacheControl())
+        if isinstance(place, Bypass) or unfit(value) is not None:
+            return
+        expires_at = None if record.meta.get("sliding") else record.expires_at
+        kind, digest, created_at = key.kind, key.digest, record.created_at
+
+        async def embed() -> None:
+            try:
+                if not self.encoder.fits(place.text):
+                    return
+                vector = (await self.encoder.encode(rt, [place.text]))[0]
+            except EmbedderError as error:
+                space.counters.errors += 1
+                self._events.tell(
+                    "semantic", tenant=space.tenant, namespace=space.namespace, kind=kind, reason=str(error)
+                )
+                return
+            vectors = VectorRecord(digest, kind, place.text, vector, created_at, expires_at)
+            await self._keep(rt, space, place.partition, vectors)
+
+        await self._background.submit(rt, "embed", embed, key=("embed", space.prefix, digest))
+
+    async def _keep(self, rt: Runtime, space: Space, partition: bytes, record: VectorRecord) -> None:
+        name = self._name(space, partition, record.digest)
+        tier = self._tiers.authority
+        if tier is not None:
+            body = encode_record(record)
+            sealed = tier.pipeline(space).seal(frame.RECORD, b"", body, kind="vector", bound_to=name)
+            stored = await tier.attempt(
+                space, "put", tier.store(rt.face).put(name, sealed, expires_at=record.expires_at)
+            )
+            if isinstance(stored, Trouble):
+                return
+        self.matcher.add(
+            self.matcher.partition(space.prefix, partition), record, name=name if tier is not None else None
+        )
+
+    async def _drop(self, rt: Runtime, space: Space, partition: Partition, digest: bytes) -> None:
+        """Take a stored question out of the index, and its record off the backend."""
+        name = partition.names.get(digest)
+        self.matcher.remove(partition, digest)
+        tier = self._tiers.authority
+        if tier is not None and name is not None and self._settings.writes:
+            await tier.attempt(space, "delete", tier.store(rt.face).delete(name))
+
+    def _name(self, space: Space, partition: bytes, digest: bytes) -> bytes:
+        return self._prefix(space, partition) + digest
+
+    def _prefix(self, space: Space, partition: bytes) -> bytes:
+        return space.prefix + b"/v/" + self._index_id + partition
+
+    # Loading
+
+    async def _partition(self, rt: Runtime, space: Space, partition: bytes) -> Partition:
+        """The partition, read anew from the authority when it was not for `max_staleness`."""
+        held = self.matcher.partition(space.prefix, partition)
+        tier = self._tiers.authority
+        if tier is None:
+            return held
+        now = self._settings.clock.monotonic()
+        if now - held.loaded_at >= max(self._settings.max_staleness, 1e-9):
+            await self._load(rt, space, partition, held, tier)
+        return held
+
+    async def _load(self, rt: Runtime, space: Space, partition: bytes, held: Partition, tier: StoredTier) -> None:
+        began = self._settings.clock.monotonic()
+        prefix = self._prefix(space, partition)
+        names = await tier.attempt(space, "scan", _names(tier.store(rt.face).scan(prefix)))
+        if isinstance(names, Trouble):
+            return
+        digests = {name[len(prefix) :]: name for name in names if len(name) == len(prefix) + 32}
+        self.matcher.keep_only(held, digests)
+        new = [name for digest, name in digests.items() if digest not in held.names]
+        for start in range(0, len(new), READ_AT_ONCE):
+            asked = new[start : start + READ_AT_ONCE]
+            answers = await tier.attempt(space, "get_many", fetch(tier.store(rt.face), asked))
+            if isinstance(answers, Trouble):
+                return
+            for name, stored in zip(asked, answers, strict=True):
+                if stored:
+                    await self._take_in(rt, space, held, tier, name, stored)
+        held.loaded_at = began
+
+    async def _take_in(
+        self, rt: Runtime, space: Space, held: Partition, tier: StoredTier, name: bytes, stored: Any
+    ) -> None:
+        try:
+            opened = tier.pipeline(space).open(frame.RECORD, stored.data, max_size=MAX_RECORD, bound_to=name)
+            record = decode_record(bytes(opened.body))
+            if record.digest != name[-32:]:
+                raise CorruptFrame("a vector record under another entry's name")
+            self.matcher.add(held, record, name=name)
+        except CorruptFrame as error:
+            await tier.discard_corrupt(rt, space, name, stored, error)
+        except ValueError as error:  # another dimension under the same fingerprint
+            self._events.tell("semantic", tenant=space.tenant, namespace=space.namespace, reason=str(error))
+
+    # Learning
+
+    def policy(self, space: Space) -> Policy:
+        """The policy of a namespace as it stands after all that was reported."""
+        return self._policies.get(space.prefix, self.semantic.policy)
+
+    def report(self, rt: Runtime, space: Space, near: Near, *, correct: bool) -> None:
+        """Take note of whether a served answer was right: a wrong pair is never served again."""
+        with self._lock:
+            self._policies[space.prefix] = self.policy(space).learn(near.similarity, correct)
+        partition = self.matcher.partition(space.prefix, near.place.partition)
+        current = partition.records.get(near.candidate.record.digest)
+        if current is None:
+            return
+        changed = promoted(current, near.place.text) if correct else denied(current, near.place.text)
+        if changed is current:
+            return
+        if changed is None:
+            self.matcher.remove(partition, current.digest)
+        else:
+            self.matcher.add(partition, changed, name=partition.names.get(current.digest))
+
+        async def write() -> None:
+            if changed is None:
+                await self._drop(rt, space, partition, current.digest)
+            else:
+                await self._keep(rt, space, near.place.partition, changed)
+
+        self._background.start(rt, "report", write)
+
+    # Figures
+
+    def _note(self, space: Space, key: Key, said: Decision, similarity: float | None) -> None:
+        steps = self._steps.setdefault(space.prefix, {})
+        steps[said.step] = steps.get(said.step, 0) + 1
+        if self._events.active:
+            detail = {"step": said.step, "similarity": similarity, "guards": dict(said.guards), "bound": said.bound}
+            self._events.tell(
+                "semantic",
+                tenant=space.tenant,
+                namespace=space.namespace,
+                kind=key.kind,
+                reason=said.reason,
+                detail=detail,
+            )
+
+    def figures(self, space: Space) -> Mapping[str, Any]:
+        """How often each step decided in a namespace, and what is held in memory."""
+        return {
+            "steps": dict(self._steps.get(space.prefix, {})),
+            "vectors": self.matcher.vectors,
+            "embedder": self.semantic.embedder.fingerprint,
+            "threshold": self.policy(space).threshold,
+        }
+
+
+async def _names(stats: AsyncIterator[Any]) -> list[bytes]:
+    return [stat.name async for stat in stats]
