@@ -20,6 +20,7 @@ from agentcache_core.batch import fetch
 from agentcache_core.codec import frame
 from agentcache_core.errors import CorruptFrame, EmbedderError
 from agentcache_core.events import Events
+from agentcache_core.forking import watch
 from agentcache_core.keys import Key
 from agentcache_core.model import CacheControl, Decision, Freshness
 from agentcache_core.policy.freshness import freshness
@@ -66,9 +67,14 @@ class Similar:
         self._settings = settings
         self._events = events
         self._background = background
-        self._lock = threading.Lock()
         self._policies: dict[bytes, Policy] = {}
         self._steps: dict[bytes, dict[str, int]] = {}
+        self.after_fork()
+        watch(self)
+
+    def after_fork(self) -> None:
+        """Nobody holds the lock in a child."""
+        self._lock = threading.Lock()
 
     # Looking
 

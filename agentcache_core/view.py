@@ -45,7 +45,7 @@ class Core:
         self.settings = settings
         self.events = Events()
         self.tiers = open_tiers(specs, settings, self.events, face=face)
-self.figures = Figures(self.tiers, settings.clock)
+        self.figures = Figures(self.tiers, settings.clock)
         self.engine = Engine(self.tiers, settings, self.events, self.figures)
         if semantic is not None:
             self.engine.similar = _similar(semantic, self.engine)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from agentcache_core.errors import ConfigurationError, EmbedderError
+from agentcache_core.forking import watch
 from agentcache_core.runtime import Runtime, running_loop
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ class Encoder:
         self._dtype: Any = None
         self._memo: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._size = memo
+        self.after_fork()
+        watch(self)
+
+    def after_fork(self) -> None:
+        """Nobody holds the lock in a child."""
         self._lock = threading.Lock()
 
     def fits(self, text: str) -> bool:

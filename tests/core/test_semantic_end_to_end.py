@@ -277,3 +277,18 @@ def test_an_async_embedder_works_under_the_blocking_face() -> None:
     with Cache(semantic=semantic, background=False) as cache:
         cache.set(FRANCE, "Paris")
         assert cache.get(FRANCE_TOO) == "Paris"
+
+
+def test_a_fork_may_ask_while_a_thread_of_the_parent_holds_every_lock(tmp_path: Path) -> None:
+    import os
+
+    with Cache(f"sqlite:///{tmp_path}/cache.db", semantic=Semantic(0.9, embedder=CountingEmbedder())) as cache:
+        cache.set(FRANCE, "Paris")
+        cache._core.background.drain()
+        similar = cache._engine.similar
+        assert similar is not None
+        with similar._lock, similar.matcher._lock, similar.encoder._lock:
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if cache.get(FRANCE_TOO) == "Paris" else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
