@@ -18,6 +18,8 @@ from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, session_routes
 from agentcache_service.jobs import JobFunction, Repeated
 from agentcache_service.mail import SEND_MAIL, SendMail
+from agentcache_service.market import creator_routes, listing_routes, purchase_routes
+from agentcache_service.market import jobs as market_jobs
 from agentcache_service.matrix import Row
 from agentcache_service.money import jobs as money_jobs
 from agentcache_service.money import routes as billing_routes
@@ -45,6 +47,9 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     # cacheapi
     cache_routes,
     # market
+    listing_routes,
+    purchase_routes,
+    creator_routes,
     # money
     billing_routes,
     # web
@@ -54,6 +59,7 @@ REPEATED: tuple[Repeated, ...] = (
     # usage
     # cacheapi
     # market
+    *market_jobs.REPEATED,
     # money
     *money_jobs.REPEATED,
 )
@@ -66,5 +72,6 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         accounts.RESET_REQUESTED: partial(accounts.do_reset_request, service),
         accounts.RESEND_REQUESTED: partial(accounts.do_resend_request, service),
     }
+    functions.update(market_jobs.jobs(service))
     functions.update(money_jobs.jobs(service))
     return functions

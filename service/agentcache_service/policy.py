@@ -42,6 +42,16 @@ PERMISSIONS: dict[str, str] = {
     "cache:write": "member",
     "billing:read": "viewer",
     "billing:write": "admin",
+    "market:read": "viewer",
+    "market:use": "member",
+    "market:review": "member",
+    "market:buy": "admin",
+    "market:sell": "admin",
+    "integrations:read": "viewer",
+    "integrations:use": "member",
+    "integrations:write": "admin",
+    "affiliates:read": "viewer",
+    "affiliates:write": "admin",
 }
 
 # permission -> the scope an API key needs for it; a permission that is not here is out of reach for keys

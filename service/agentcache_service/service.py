@@ -63,7 +63,8 @@ def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: S
     """Assemble the parts the settings ask for. Opens no connection yet."""
     clock, db = clock or SystemClock(), Database(settings.database_url)
     vault, plans = load_vault(settings), load_plans(settings)
-    market = build_market(settings, clock, plans)
+    engine = CacheEngine(settings)
+    market = build_market(settings, plans, engine)
     effects = {SALE: SalePayments(market.rates.dispute_fee)}
     return Service(
         settings=settings,
@@ -78,7 +79,7 @@ def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: S
         metrics=Metrics(),
         market=market,
         money=build_money(settings, db, clock, vault=vault, plans=plans, effects=effects),
-        engine=CacheEngine(settings),
+        engine=engine,
     )
 
 

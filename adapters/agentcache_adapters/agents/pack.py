@@ -10,8 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LEFT_OUT = (
-    ".git", ".venv", "venv", "__pycache__", "node_modules", ".DS_Store", "*.pyc", ".env", ".env.*", "*.pem", "*.key",
-    ".mypy_cache", ".pytest_cache", ".ruff_cache", "dist", "build", "*.db", "*.sqlite",
+    ".git",
+    ".venv",
+    "venv",
+    "__pycache__",
+    "node_modules",
+    ".DS_Store",
+    "*.pyc",
+    ".env",
+    ".env.*",
+    "*.pem",
+    "*.key",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    "dist",
+    "build",
+    "*.db",
+    "*.sqlite",
 )
 KEPT = (".env.example",)
 MAX_BYTES = 50 << 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from agentcache_adapters.cli.agents import agents
 from agentcache_adapters.cli.diff import diff
 from agentcache_adapters.cli.explain import explain
 
@@ -14,5 +15,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(agents, name="agents")
 app.command()(explain)
 app.command()(diff)

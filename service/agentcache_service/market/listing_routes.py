@@ -127,8 +127,18 @@ def filters(
 ) -> Filters:
     """The query parameters of a search."""
     return Filters(
-        words=q[:200], kind=kind, category=category, tag=tag, use_case=use_case, pricing=pricing, least_price=min_price,
-        most_price=max_price, least_rating=min_rating, most_latency=max_latency_ms, order=sort, page=page,
+        words=q[:200],
+        kind=kind,
+        category=category,
+        tag=tag,
+        use_case=use_case,
+        pricing=pricing,
+        least_price=min_price,
+        most_price=max_price,
+        least_rating=min_rating,
+        most_latency=max_latency_ms,
+        order=sort,
+        page=page,
     )
 
 
@@ -206,9 +216,7 @@ def edit(
         row = listings.own(session, caller.tenant, listing_id)
         known = {name: getattr(row, name) for name in ListingBody.model_fields}
         merged = ListingBody.model_validate({**known, **body.model_dump(exclude_none=True)})
-        return listing_view(
-            listings.edit(service, session, caller, listing_id=listing_id, draft=merged.draft())
-        )
+        return listing_view(listings.edit(service, session, caller, listing_id=listing_id, draft=merged.draft()))
 
 
 @router.post("/listings/{listing_id}/publish")
@@ -276,9 +284,7 @@ def review(
     """Rate and review what the organization has bought."""
     service = service_of(request)
     with service.db.write() as session:
-        row = reviews.write(
-            service, session, caller, listing_id=listing_id, rating=body.rating, words=body.words
-        )
+        row = reviews.write(service, session, caller, listing_id=listing_id, rating=body.rating, words=body.words)
         return review_view(row)
 
 
@@ -306,26 +312,41 @@ ACCESS: tuple[Row, ...] = (
     Row("GET", "/api/market/templates", for_everybody()),
     Row("GET", "/api/market/creator/listings", for_sessions(least="viewer", other_tenant=200)),
     Row(
-        "POST", "/api/market/listings", for_sessions(201, least="admin", other_tenant=409), body=_NEW,
+        "POST",
+        "/api/market/listings",
+        for_sessions(201, least="admin", other_tenant=409),
+        body=_NEW,
         seed=seeds.a_listing,
     ),
     Row(
-        "PATCH", "/api/market/listings/{listing_id}", for_sessions(least="admin"), body={"name": "Better name"},
+        "PATCH",
+        "/api/market/listings/{listing_id}",
+        for_sessions(least="admin"),
+        body={"name": "Better name"},
         seed=seeds.a_listing,
     ),
     Row("POST", "/api/market/listings/{listing_id}/publish", for_sessions(least="admin"), seed=seeds.a_listing),
     Row("POST", "/api/market/listings/{listing_id}/delist", for_sessions(least="admin"), seed=seeds.an_active_listing),
     Row(
-        "POST", "/api/market/listings/{listing_id}/versions", for_sessions(201, least="admin"),
-        form={"version": "2.0.0", "notes": "More"}, seed=seeds.a_listing,
+        "POST",
+        "/api/market/listings/{listing_id}/versions",
+        for_sessions(201, least="admin"),
+        form={"version": "2.0.0", "notes": "More"},
+        seed=seeds.a_listing,
     ),
     Row(
-        "PUT", "/api/market/listings/{listing_id}/credentials", for_sessions(least="admin"), body=_CREDENTIALS,
+        "PUT",
+        "/api/market/listings/{listing_id}/credentials",
+        for_sessions(least="admin"),
+        body=_CREDENTIALS,
         seed=seeds.a_listing,
     ),
     Row("DELETE", "/api/market/listings/{listing_id}/credentials", for_sessions(least="admin"), seed=seeds.a_listing),
     Row(
-        "POST", "/api/market/listings/{listing_id}/reviews",
-        for_sessions(least="member", other_tenant=403), body={"rating": 5, "words": "Good."}, seed=seeds.a_purchase,
+        "POST",
+        "/api/market/listings/{listing_id}/reviews",
+        for_sessions(least="member", other_tenant=403),
+        body={"rating": 5, "words": "Good."},
+        seed=seeds.a_purchase,
     ),
 )

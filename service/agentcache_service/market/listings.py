@@ -16,7 +16,7 @@ from agentcache_service.orm import new_id
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service
 
-from . import creators, listing_rules, moderation
+from . import creators, listing_rules, moderation, notices
 from .archive import Package
 from .listing_rules import Kind, Pricing, Step, StepRefused
 from .tables import Listing, ListingCredential, ListingVersion
@@ -160,6 +160,8 @@ def add_version(
     if row.status == "active" and findings:
         row.status = "inactive"
         moderation.open_case(service, session, row, cause="automatic", findings=findings)
+    elif row.status == "active":
+        notices.tell_of_version(service, session, row, version)
     return made
 
 

@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentcache_service.clock import Clock
+from agentcache_service.cacheapi.engine import CacheEngine
 from agentcache_service.settings import Settings
 from agentcache_service.usage.plans import Plans
 
 from .blobs import BlobStore, IpfsRpc, LocalCas
 from .commission_rates import Rates, read_rates
 from .partner_catalog import Catalog, load_catalog
-from .response_cache import MemoryResponses, ResponseCache
+from .response_cache import EngineResponses, ResponseCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Market:
     clients: Mapping[str, PartnerClient]
 
 
-def build_market(settings: Settings, clock: Clock, plans: Plans) -> Market:
+def build_market(settings: Settings, plans: Plans, engine: CacheEngine) -> Market:
     """Assemble the room."""
     credentials: BlobStore = LocalCas(settings.data_dir / "credentials")
     if settings.credential_store == "ipfs":
@@ -50,7 +50,7 @@ def build_market(settings: Settings, clock: Clock, plans: Plans) -> Market:
         rates=read_rates(plans.raw),
         credentials=credentials,
         packages=LocalCas(settings.data_dir / "packages"),
-        responses=MemoryResponses(clock),
+        responses=EngineResponses(engine),
         clients=_clients(settings),
     )
 

@@ -96,7 +96,7 @@ def buy(
     idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
     caller: Principal = require("market:buy"),
 ) -> Response:
-    """Buy: access is open when this answers 201; 402 when no money could be had, 422 for a key used with another body."""
+    """Buy: access is open when this answers 201; 402 means that no money could be had."""
     service = service_of(request)
     asked = {"listing": listing_id, **(body or PurchaseBody()).model_dump()}
 
@@ -136,8 +136,11 @@ def access_view(service: Service, org_id: str, purchase_id: str) -> AccessView:
         keys=keys,
         versions=[
             {
-                "version": version.version, "notes": version.notes, "bytes": version.package_bytes,
-                "sha256": version.package_sha256, "download": packages.link(service, row, version.version),
+                "version": version.version,
+                "notes": version.notes,
+                "bytes": version.package_bytes,
+                "sha256": version.package_sha256,
+                "download": packages.link(service, row, version.version),
             }
             for version in versions
         ],
@@ -154,7 +157,12 @@ def create_key(
     wanted = body or KeyBody()
     with service.db.write() as session:
         made = access_keys.create(
-            service, session, caller, purchase_id=purchase_id, name=wanted.name, permissions=wanted.permissions,
+            service,
+            session,
+            caller,
+            purchase_id=purchase_id,
+            name=wanted.name,
+            permissions=wanted.permissions,
             expires_at=wanted.expires_at,
         )
         view = key_view(made.row)
@@ -219,9 +227,7 @@ def download(
 
 
 @router.get("/purchases/{purchase_id}/messages")
-def read_messages(
-    purchase_id: str, request: Request, caller: Principal = require("market:read")
-) -> list[MessageView]:
+def read_messages(purchase_id: str, request: Request, caller: Principal = require("market:read")) -> list[MessageView]:
     """The support thread of a purchase, for its buyer and its creator."""
     with service_of(request).db.read() as session:
         rows = support.thread(session, caller.tenant, purchase_id)
@@ -244,9 +250,7 @@ def report(body: ReportBody, request: Request, caller: Principal = require("mark
     """Report a listing or a review to the moderators."""
     service = service_of(request)
     with service.db.write() as session:
-        moderation.report(
-            service, session, caller, listing_id=body.listing, review_id=body.review, words=body.words
-        )
+        moderation.report(service, session, caller, listing_id=body.listing, review_id=body.review, words=body.words)
     return Done()
 
 
@@ -256,13 +260,17 @@ RUN_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 async def run_model(listing_id: str, path: str, request: Request, _caller: Principal = public()) -> Response:
     """A call of a bought model, with the buyer's key of that model in `X-API-Key` or as bearer token.
 
-    Limits, permissions and expiry of the creator hold; the answer says in `X-AgentCache` whether it is a hit (not billed)
-    and in `X-AgentCache-Cost` what it cost in micro-USD. `Cache-Control: no-store`, `no-cache` and `max-age` are obeyed.
+    Limits, permissions and expiry of the creator hold; the answer says in `X-AgentCache` whether it is a hit (not
+    billed) and in `X-AgentCache-Cost` what it cost in micro-USD. `Cache-Control: no-store`, `no-cache` and
+    `max-age` are obeyed.
     """
     service = service_of(request)
     secret = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
     call = model_proxy.Call(
-        request.method, path, request.url.query, {name.lower(): value for name, value in request.headers.items()},
+        request.method,
+        path,
+        request.url.query,
+        {name.lower(): value for name, value in request.headers.items()},
         await request.body(),
     )
     reply = await run_in_threadpool(model_proxy.run, service, listing_id, secret, call=call)
@@ -290,8 +298,16 @@ _READ = for_sessions(least="viewer")
 _USE = for_sessions(least="member")
 _BUY = for_sessions(least="admin")
 _DOWNLOAD = {
-    "admin": 200, "member": 200, "viewer": 200, "other_tenant": 404, "anonymous": 401, "key": 401,
-    "other_namespace": 401, "other_tenant_key": 401, "revoked_key": 401, "wrong_scope": 401,
+    "admin": 200,
+    "member": 200,
+    "viewer": 200,
+    "other_tenant": 404,
+    "anonymous": 401,
+    "key": 401,
+    "other_namespace": 401,
+    "other_tenant_key": 401,
+    "revoked_key": 401,
+    "wrong_scope": 401,
 }
 
 
@@ -302,28 +318,32 @@ def _a_carded_listing(service: Service, org_id: str, user_id: str) -> dict[str, 
 
 ACCESS: tuple[Row, ...] = (
     Row(
-        "POST", "/api/market/listings/{listing_id}/purchase",
-        for_sessions(201, least="admin", other_tenant=402), seed=_a_carded_listing,
+        "POST",
+        "/api/market/listings/{listing_id}/purchase",
+        for_sessions(201, least="admin", other_tenant=402),
+        seed=_a_carded_listing,
     ),
     Row("GET", "/api/market/purchases", for_sessions(least="viewer", other_tenant=200)),
     Row("GET", "/api/market/purchases/{purchase_id}/access", _READ, seed=seeds.a_purchase),
-    Row(
-        "POST", "/api/market/purchases/{purchase_id}/keys", for_sessions(201, least="member"), seed=seeds.a_purchase
-    ),
+    Row("POST", "/api/market/purchases/{purchase_id}/keys", for_sessions(201, least="member"), seed=seeds.a_purchase),
     Row("DELETE", "/api/market/purchases/{purchase_id}/keys/{key_id}", _USE, seed=seeds.a_key),
-    Row(
-        "PATCH", "/api/market/purchases/{purchase_id}", _USE, body={"cache_calls": False}, seed=seeds.a_purchase
-    ),
+    Row("PATCH", "/api/market/purchases/{purchase_id}", _USE, body={"cache_calls": False}, seed=seeds.a_purchase),
     Row("POST", "/api/market/purchases/{purchase_id}/cancel", _BUY, seed=seeds.a_subscription_purchase),
     Row("GET", "/api/market/purchases/{purchase_id}/download", _DOWNLOAD, seed=seeds.an_agent_purchase),
     Row("GET", "/api/market/purchases/{purchase_id}/messages", _READ, seed=seeds.a_purchase),
     Row(
-        "POST", "/api/market/purchases/{purchase_id}/messages", for_sessions(201, least="member"),
-        body={"words": "Hello"}, seed=seeds.a_purchase,
+        "POST",
+        "/api/market/purchases/{purchase_id}/messages",
+        for_sessions(201, least="member"),
+        body={"words": "Hello"},
+        seed=seeds.a_purchase,
     ),
     Row(
-        "POST", "/api/market/reports", for_sessions(201, least="member", other_tenant=201),
-        body={"listing": "{listing_id}", "words": "It is broken."}, seed=seeds.somebody_elses_listing,
+        "POST",
+        "/api/market/reports",
+        for_sessions(201, least="member", other_tenant=201),
+        body={"listing": "{listing_id}", "words": "It is broken."},
+        seed=seeds.somebody_elses_listing,
     ),
     *(
         Row(method, "/api/market/run/{listing_id}/{path:path}", for_everybody(401), seed=seeds.a_purchase)

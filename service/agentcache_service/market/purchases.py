@@ -17,11 +17,13 @@ from . import listings, sales
 from .tables import Listing, Purchase, SaleRecord
 
 
-def buy(service: Service, principal: Principal, listing_id: str) -> Purchase:
+def buy(service: Service, principal: Principal, listing_id: str, *, expected_price: int | None = None) -> Purchase:
     """Buy a listing: charged and open when this returns; `PaymentRequired` when the card is refused."""
     now = service.clock.now()
     with service.db.write() as session:
         row = listings.visible(session, listing_id)
+        if expected_price is not None and expected_price != row.price:
+            raise Conflict("The price has changed meanwhile; look again.", code="price_changed")
         _check_may_buy(service, session, principal, row)
         purchase = Purchase(
             id=new_id("pur"),

@@ -36,7 +36,10 @@ def bought_together(session: Session, row: Listing) -> list[Listing]:
         select(Listing)
         .join(Purchase, Purchase.listing_id == Listing.id)
         .where(
-            Purchase.org_id.in_(buyers), Purchase.status == "completed", Listing.id != row.id, Listing.status == "active"
+            Purchase.org_id.in_(buyers),
+            Purchase.status == "completed",
+            Listing.id != row.id,
+            Listing.status == "active",
         )
         .group_by(Listing.id)
         .order_by(func.count(func.distinct(Purchase.org_id)).desc(), Listing.id)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from agentcache_service.clock import Clock
+from agentcache_core import MISSING
+from agentcache_core.errors import KeyingError
+from agentcache_service.cacheapi.engine import CacheEngine
+
+NAMESPACE = "market"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +37,21 @@ class ResponseCache(Protocol):
         ...
 
 
-class MemoryResponses:
-    """Answers in this process's memory: bounded, oldest use dropped first."""
+class EngineResponses:
+    """Answers in the engine, each organization in its own tenant, under a namespace of their own."""
 
-    def __init__(self, clock: Clock, *, max_bytes: int = 64 << 20) -> None:
-        self._clock = clock
-        self._left = max_bytes
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], tuple[float, KeptAnswer]] = OrderedDict()
+    def __init__(self, engine: CacheEngine) -> None:
+        self._engine = engine
 
     def get(self, org_id: str, request: Mapping[str, Any]) -> KeptAnswer | None:
-        """Look up and freshen."""
-        name = (org_id, _name(request))
-        with self._lock:
-            found = self._kept.get(name)
-            if found is None:
-                return None
-            if found[0] <= self._clock.now().timestamp():
-                self._drop(name)
-                return None
-            self._kept.move_to_end(name)
-            return found[1]
+        """Look up; a request that has no key is a miss."""
+        try:
+            found = self._engine.view(org_id, NAMESPACE).get(dict(request))
+        except KeyingError:
+            return None
+        return None if found is MISSING else KeptAnswer(**found)
 
     def put(self, org_id: str, request: Mapping[str, Any], answer: KeptAnswer, *, ttl_s: int) -> None:
-        """Keep, making room first."""
-        name = (org_id, _name(request))
-        with self._lock:
-            if name in self._kept:
-                self._drop(name)
-            self._left -= len(answer.body)
-            self._kept[name] = (self._clock.now().timestamp() + ttl_s, answer)
-            while self._left < 0 and self._kept:
-                self._drop(next(iter(self._kept)))
-
-    def _drop(self, name: tuple[str, str]) -> None:
-        self._left += len(self._kept.pop(name)[1].body)
-
-
-def _name(request: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        """Keep, unless the request has no key."""
+        with suppress(KeyingError):
+            self._engine.view(org_id, NAMESPACE).set(dict(request), asdict(answer), ttl=f"{ttl_s}s")

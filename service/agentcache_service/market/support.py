@@ -20,13 +20,15 @@ def thread(session: Session, org_id: str, purchase_id: str) -> list[Message]:
     return list(session.scalars(select(Message).where(Message.purchase_id == purchase_id).order_by(Message.at)))
 
 
-def write(
-    service: Service, session: Session, principal: Principal, *, purchase_id: str, words: str
-) -> Message:
+def write(service: Service, session: Session, principal: Principal, *, purchase_id: str, words: str) -> Message:
     """Add a message and tell the other side."""
     purchase, sender = _part_in(session, principal.tenant, purchase_id)
     row = Message(
-        id=new_id("msg"), purchase_id=purchase.id, sender=sender, user_id=principal.user, words=words,
+        id=new_id("msg"),
+        purchase_id=purchase.id,
+        sender=sender,
+        user_id=principal.user,
+        words=words,
         at=service.clock.now(),
     )
     session.add(row)
