@@ -65,6 +65,11 @@ def _unsealed(magic: bytes, record: bytes) -> bytes:
     return body
 
 
+def decode_epoch(record: bytes) -> bytes:
+    """The epoch in a tag's record; `CorruptFrame` for anything else."""
+    return _unsealed(_EPOCH_MAGIC, record)
+
+
 def new_epoch() -> bytes:
     """128 random bits, compared for equality only."""
     return secrets.token_bytes(16)
@@ -152,13 +157,13 @@ class StoredAuthority:
         answers = await self.read(names)
         epochs = {}
         for tag, found in zip(wanted, answers, strict=False):
-            epochs[tag] = _unsealed(_EPOCH_MAGIC, found.data) if found else b""
+            epochs[tag] = decode_epoch(found.data) if found else b""
         with space.lock:
             if space.generation != generation:
                 return
             space.tag_epochs.update(epochs)
             if not space.bans_known:
-                space.bans = _decode_bans(answers[-1].data) if answers[-1] else ()
+                space.bans = decode_bans(answers[-1].data) if answers[-1] else ()
                 space.bans_known = True
 
     async def servable(self, record: EntryRecord) -> bool:
@@ -208,7 +213,7 @@ class StoredAuthority:
         if await self.store.put(name, _sealed(_EPOCH_MAGIC, epoch), if_absent=True) is None:
             found = await self.store.get(name)
             if found:
-                epoch = _unsealed(_EPOCH_MAGIC, found.data)
+                epoch = decode_epoch(found.data)
         with self.space.lock:
             self.space.tag_epochs[tag] = epoch
         return epoch
@@ -258,7 +263,7 @@ class StoredAuthority:
         """Write the ban list with one more; None when there are too many open bans."""
         name = self.space.bans_name
         found = await self.store.get(name)
-        bans = _decode_bans(found.data) if found else ()
+        bans = decode_bans(found.data) if found else ()
         bans = (*(known for known in bans if known.pattern != ban.pattern), ban)
         if len(bans) > MAX_BANS:
             await self.store.delete(name)
@@ -271,7 +276,7 @@ class StoredAuthority:
         """Forget bans with a seq up to `before`: maintenance has passed over every older entry."""
         found = await self.store.get(self.space.bans_name)
         if found:
-            left = [ban for ban in _decode_bans(found.data) if ban.seq > before]
+            left = [ban for ban in decode_bans(found.data) if ban.seq > before]
             body = ormsgpack.packb([[ban.seq, ban.pattern] for ban in left])
             await self.store.put(self.space.bans_name, _sealed(_BANS_MAGIC, body), if_version=found.version)
 
@@ -281,6 +286,7 @@ class StoredAuthority:
         await self.bump(cut=True, forget=tag)
 
 
-def _decode_bans(record: bytes) -> tuple[Ban, ...]:
+def decode_bans(record: bytes) -> tuple[Ban, ...]:
+    """The bans in a record; `CorruptFrame` for anything else."""
     listed = ormsgpack.unpackb(_unsealed(_BANS_MAGIC, record))
     return tuple(Ban(int(seq), str(pattern)) for seq, pattern in listed)

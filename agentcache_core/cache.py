@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import AgentCacheError, ConfigurationError
+from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.memoize import memoized, memoized_async
 from agentcache_core.model import MISSING, Asset, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
@@ -214,6 +215,15 @@ class Cache(View):
         self._open()
         return drive(self._core.savings(BLOCKING, self._space))
 
+    def maintain(self, *, dry_run: bool = False, **options: Any) -> MaintenanceReport:
+        """Sweep this tenant's tiers, write back how entries are used, and move entries to the tiers they belong in.
+
+        `dry_run=True` changes nothing and shows every removal and move with what it saves. Options: grace (seconds
+        that an unnamed blob is kept), policy (`Rules` or `CostModel`), prices (by tier name or URL scheme).
+        """
+        self._open()
+        return drive(self._core.maintenance.run(BLOCKING, self._space, dry_run=dry_run, **options))
+
     def close(self) -> None:
         """Finish background work and let go of everything. Views share it; only the root closes."""
         if not self._root:
@@ -364,6 +374,11 @@ class AsyncCache(View):
         """As `Cache.savings`."""
         self._open()
         return await self._core.savings(ASYNC, self._space)
+
+    async def maintain(self, *, dry_run: bool = False, **options: Any) -> MaintenanceReport:
+        """As `Cache.maintain`."""
+        self._open()
+        return await self._core.maintenance.run(ASYNC, self._space, dry_run=dry_run, **options)
 
     async def close(self) -> None:
         """As `Cache.close`."""

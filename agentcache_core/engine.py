@@ -17,6 +17,7 @@ from agentcache_core.errors import BackendError, NotCached, NotWritten, ReplayMi
 from agentcache_core.events import Events
 from agentcache_core.figures import Figures
 from agentcache_core.keys import Key
+from agentcache_core.maintenance import Maintenance
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Computed, Cost, Freshness, Hit
 from agentcache_core.policy.freshness import Lifetime, freshness, wants_eager_refresh
 from agentcache_core.runtime import Runtime
@@ -69,7 +70,9 @@ class Engine:
         )
         self.similar: Similar | None = None
         self._now = settings.clock.now
+        self._monotonic = settings.clock.monotonic
         self._serializers = tuple(settings.serializers)
+        self.maintenance: Maintenance | None = None
 
     # Looking
 
@@ -308,6 +311,8 @@ class Engine:
                 return self._outdated(space, key)
         elif self.tiers.local:
             return self._refused(space, key, "larger than the memory tier takes")
+        if not self.tiers.local:
+            await self._maintain_behind(rt, space)
         space.counters.stores += 1
         space.counters.bytes_stored += len(value) if isinstance(value, bytes | str) else 16
         if self.events.active:
@@ -315,6 +320,12 @@ class Engine:
                 "store", tenant=space.tenant, namespace=space.namespace, kind=key.kind, detail={"key": key.digest.hex()}
             )
         return True
+
+    async def _maintain_behind(self, rt: Runtime, space: Space) -> None:
+        """Maintenance in the background, when it is due."""
+        maintenance = self.maintenance
+        if maintenance is not None and self._monotonic() >= maintenance.due:
+            await self.background.submit(rt, "maintenance", lambda: maintenance.auto(rt, space), key="maintenance")
 
     def _supersede_near(self, space: Space, key: Key) -> None:
         """The near copy must not outlive what it is a copy of, and a copy read before must not come after."""

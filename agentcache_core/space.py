@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from agentcache_core.access import AccessLog
 from agentcache_core.forking import watch
 from agentcache_core.keys import Key, KeyBuilder
 from agentcache_core.stats import Counters
@@ -57,6 +58,7 @@ class Space:
 
     __slots__ = (
         "__weakref__",
+        "access",
         "bans",
         "bans_known",
         "computing",
@@ -97,7 +99,8 @@ class Space:
         self.position = b""
 
     def after_fork(self) -> None:
-        """Nobody computes, and nobody holds the lock."""
+        """Nobody computes, nobody holds the lock, and what the parent noted is the parent's to write."""
+        self.access = AccessLog()
         self.lock = threading.Lock()
         self.computing = 0
         self.cuts: list[tuple[int, str, Hashable]] = []
@@ -107,8 +110,13 @@ class Space:
     def entry_name(self, key: Key) -> bytes:
         return self.prefix + b"/e/" + key.digest
 
-    def tag_name(self, tag: str) -> bytes:
-        return self.prefix + b"/t/" + _digest(b"tag", self.secret, tag)[:16]
+    def tag_name(self, tag: str, *, prefix: bytes | None = None) -> bytes:
+        """Where a tag's epoch lies: in this namespace, or in the one of this tenant that `prefix` stands for."""
+        return (prefix or self.prefix) + b"/t/" + _digest(b"tag", self.secret, tag)[:16]
+
+    @property
+    def access_prefix(self) -> bytes:
+        return self.prefix + b"/a/"
 
     @property
     def entries_prefix(self) -> bytes:

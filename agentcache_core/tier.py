@@ -261,9 +261,9 @@ class StoredTier:
         self, rt: Runtime, space: Space, key: Key, record: EntryRecord, **condition: Any
     ) -> Version | Trouble | None:
         """Write one entry; None when the condition did not hold."""
-        return await self.attempt(space, "put", self._put(rt, space, space.entry_name(key), record, condition))
+        return await self.attempt(space, "put", self.put_named(rt, space, space.entry_name(key), record, condition))
 
-    async def _put(
+    async def put_named(
         self, rt: Runtime, space: Space, name: bytes, record: EntryRecord, condition: dict[str, Any]
     ) -> Version | None:
         """The blob first, where the payload is one; then the entry that names it."""

@@ -157,6 +157,7 @@ class Tiers:
         if not await self._servable(rt, space, tier, found.record, generation if at_authority else None):
             return None
         tier.hits += 1
+        space.access.hit(key.digest, self.clock.now())
         return found
 
     async def find_many(self, rt: Runtime, space: Space, keys: Sequence[Key]) -> list[Found | None]:
@@ -184,6 +185,7 @@ class Tiers:
             for index, found in zip(left, found_many, strict=True):
                 if found is not None and await self._servable(rt, space, tier, found.record, None):
                     tier.hits += 1
+                    space.access.hit(keys[index].digest, self.clock.now())
                     answers[index] = found
                     await self.promote(rt, space, keys[index], found, version)
         return answers
@@ -253,6 +255,7 @@ class Tiers:
         size = record.size
         authority = self.authority
         assert authority is not None
+        space.access.computed(key.digest)
         if unless():
             return Answer(False, outdated=True)
         answer = await self._write_authority(rt, space, key, record, authority, computed=computed)

@@ -20,6 +20,7 @@ from agentcache_core.forking import watch
 from agentcache_core.invalidation import SOURCE, ByNamespace, ByPattern, ByRequest, ByTag, Invalidation, Selector
 from agentcache_core.keys import Key
 from agentcache_core.ledger import Counts, added
+from agentcache_core.maintenance import Maintenance
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Cost
 from agentcache_core.opening import Specs, open_tiers
 from agentcache_core.policy.freshness import FOREVER, Duration, lifetime, seconds_of
@@ -50,6 +51,8 @@ class Core:
         if semantic is not None:
             self.engine.similar = _similar(semantic, self.engine)
         self.assets = Assets(self.engine)
+        self.maintenance = Maintenance(self.tiers, settings, lambda: list(self._spaces.values()))
+        self.engine.maintenance = self.maintenance
         self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
         self.closed = False
         self._spaces: dict[tuple[str, str], Space] = {}

@@ -1,0 +1,214 @@
+"""Maintenance of one tenant: sweep its tiers, write use back, plan and make moves between tiers.
+
+Everything here is safe to stop at any point and to run beside readers, writers and other maintainers. `auto` does it
+behind a store, seldom and under a lease where the authority has leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import ormsgpack
+
+from agentcache_core import access
+from agentcache_core.errors import BackendError
+from agentcache_core.moves import Mover, survey
+from agentcache_core.policy.placement import LIST_PRICES, Place, Plan, Policy, Prices, Rules, plan
+from agentcache_core.runtime import Runtime
+from agentcache_core.settings import Settings
+from agentcache_core.space import Ban, Generation, Space
+from agentcache_core.store.blobs import GRACE
+from agentcache_core.store.ledger import Ledger
+from agentcache_core.store.sweep import SweepReport, sweep
+from agentcache_core.tier import StoredTier
+from agentcache_core.tiering import Tiers
+from agentcache_core.verdicts import Verdicts
+
+FIRST_AFTER: Final = 600.0
+EVERY: Final = 24 * 3600.0
+LEASE_SECONDS: Final = 600.0
+BAN_AGE: Final = 3600.0
+_SCHEMES: Final = {"rediss": "redis", "unix": "redis", "redis+cluster": "redis", "gs": "s3", "gcs": "s3", "az": "s3"}
+
+
+@dataclass(slots=True)
+class MaintenanceReport:
+    """What maintenance did, or on a dry run would do.
+
+    swept: a `SweepReport` for each tier. expired: entries dropped from memory. plan: the moves between tiers and what
+    they save in US dollars a month. moved: moves made. trouble: for each tier that failed, why.
+    """
+
+    dry_run: bool
+    swept: dict[str, SweepReport] = field(default_factory=dict)
+    expired: int = 0
+    bans_dropped: int = 0
+    plan: Plan = field(default_factory=Plan)
+    moved: int = 0
+    trouble: dict[str, str] = field(default_factory=dict)
+
+
+class Maintenance:
+    """The maintenance of one cache. `spaces` answers the namespaces this process has used."""
+
+    def __init__(self, tiers: Tiers, settings: Settings, spaces: Callable[[], Iterable[Space]]) -> None:
+        self._tiers = tiers
+        self._settings = settings
+        self._spaces = spaces
+        self._now = settings.clock.now
+        auto = settings.maintenance == "auto" and not tiers.local
+        self.due = settings.clock.monotonic() + FIRST_AFTER if auto else float("inf")
+
+    async def run(
+        self,
+        rt: Runtime,
+        space: Space,
+        *,
+        dry_run: bool = False,
+        grace: float = GRACE,
+        policy: Policy | None = None,
+        prices: dict[str, Prices] | None = None,
+    ) -> MaintenanceReport:
+        """Maintain the tenant of `space`. Trouble with a tier is told in the report and by an event."""
+        report = MaintenanceReport(dry_run)
+        if self._tiers.near is not None and not dry_run:
+            report.expired = self._tiers.near.expire(self._now())
+        if self._tiers.local:
+            return report
+        if not dry_run:
+            await self._write_use_back(rt, space, report)
+        judged = Verdicts(self._authority.store(rt.face), space)
+        for tier in self._tiers.stored:
+            await self._sweep(rt, space, tier, judged, report, grace)
+        if not dry_run and not report.trouble and not any(swept.unreadable for swept in report.swept.values()):
+            report.bans_dropped = await self._drop_bans(rt, space, judged, report)
+        if len(self._tiers.stored) > 1:
+            await self._place(rt, space, judged, report, policy or Rules(), prices or {})
+        return report
+
+    @property
+    def _authority(self) -> StoredTier:
+        authority = self._tiers.authority
+        assert authority is not None
+        return authority
+
+    def _mine(self, space: Space) -> list[Space]:
+        return [known for known in self._spaces() if known.tenant == space.tenant]
+
+    async def _write_use_back(self, rt: Runtime, space: Space, report: MaintenanceReport) -> None:
+        store, pipeline = self._authority.store(rt.face), self._authority.pipeline(space)
+        for known in self._mine(space):
+            noted = known.access.drain()
+            if noted:
+                written = access.write_back(store, pipeline, known.access_prefix, noted, now=self._now())
+                await self._guarded(self._authority, report, written)
+
+    async def _sweep(
+        self, rt: Runtime, space: Space, tier: StoredTier, judged: Verdicts, report: MaintenanceReport, grace: float
+    ) -> None:
+        ledger = Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix)
+        work = sweep(ledger, now=self._now(), grace=grace, dead=judged.dead, dry_run=report.dry_run)
+        swept = await self._guarded(tier, report, work)
+        if swept is not None:
+            report.swept[tier.name] = swept
+
+    async def _drop_bans(self, rt: Runtime, space: Space, judged: Verdicts, report: MaintenanceReport) -> int:
+        """Forget the bans that a sweep passed long ago; answers how many.
+
+        A computation that began before a ban may still be under way when the sweep passes, and its answer must meet
+        the ban. So this run notes how far it came, and bans up to there are dropped by a run an hour later.
+        """
+        dropped = 0
+        for known in self._mine(space):
+            generation, bans = judged.seen(known.prefix)
+            if generation is not None:
+                dropped += await self._guarded(self._authority, report, self._pass(rt, known, generation, bans)) or 0
+        return dropped
+
+    async def _pass(self, rt: Runtime, space: Space, generation: Generation, bans: tuple[Ban, ...]) -> int:
+        store, name, now = self._authority.store(rt.face), space.prefix + b"/s", self._now()
+        noted = await store.get(name)
+        old = 0
+        if noted:
+            lineage, when, seq = _noted(noted.data)
+            if lineage != generation.lineage or now - when < BAN_AGE:
+                if lineage == generation.lineage:
+                    return 0
+            else:
+                old = sum(ban.seq <= seq for ban in bans)
+                if old:
+                    await self._tiers.of(rt, space).drop_bans(seq)
+        if bans:
+            await store.put(name, ormsgpack.packb([generation.lineage, now, generation.seq]))
+        return old
+
+    async def _place(
+        self,
+        rt: Runtime,
+        space: Space,
+        judged: Verdicts,
+        report: MaintenanceReport,
+        policy: Policy,
+        prices: dict[str, Prices],
+    ) -> None:
+        now, stored = self._now(), self._tiers.stored
+        places = [place_of(tier, prices) for tier in stored]
+        found = await self._guarded(self._authority, report, survey(rt, space, stored, self._authority, judged))
+        if found is None:
+            return
+        report.plan = plan(found.items(), places, policy, now=now)
+        wanted = tuple(move for move in report.plan.moves if move.verb == "demote" or stored[move.target].spec.promote)
+        report.plan = replace(report.plan, moves=wanted)
+        if report.dry_run:
+            return
+        mover = Mover(rt, space, stored, self._authority)
+        for move in wanted:
+            work = mover.make(move, found)
+            if await self._guarded(stored[min(move.source, move.target)], report, work):
+                report.moved += 1
+
+    async def _guarded(self, tier: StoredTier, report: MaintenanceReport, work: Any) -> Any:
+        """Await work on a tier; trouble goes into the report, and None comes back."""
+        try:
+            return await work
+        except BackendError as problem:
+            report.trouble[tier.name] = f"{type(problem).__name__}: {problem}"
+            return None
+
+    async def auto(self, rt: Runtime, space: Space) -> MaintenanceReport | None:
+        """One run, if no other process is at it or did it in the last day."""
+        self.due = self._settings.clock.monotonic() + EVERY
+        store = self._authority.store(rt.face)
+        acquire = getattr(store, "acquire", None)
+        name = space.tenant_prefix + b"/m"
+        try:
+            last = await store.get(name)
+            if last and self._now() - float(last.data) < EVERY / 2:
+                return None
+            if acquire is not None and await acquire(space.tenant_prefix + b"/l/maintain", LEASE_SECONDS) is None:
+                return None
+            report = await self.run(rt, space)
+            if not report.trouble:
+                await store.put(name, repr(self._now()).encode())
+        except (BackendError, ValueError):
+            return None
+        return report
+
+
+def _noted(data: bytes) -> tuple[bytes, float, int]:
+    """How far an earlier run came in a namespace: lineage, time, sequence number; nothing when that is damaged."""
+    try:
+        lineage, when, seq = ormsgpack.unpackb(data)
+        return bytes(lineage), float(when), int(seq)
+    except (ValueError, TypeError):
+        return b"", 0.0, 0
+
+
+def place_of(tier: StoredTier, prices: dict[str, Prices]) -> Place:
+    """A tier as placement sees it: prices by its name or URL scheme, else round list prices, else none."""
+    scheme = tier.name.partition("://")[0] if "://" in tier.name else tier.name
+    scheme = _SCHEMES.get(scheme, scheme)
+    price = prices.get(tier.name) or prices.get(scheme) or LIST_PRICES.get(scheme) or Prices()
+    return Place(tier.name, price, tier.min_value, tier.max_value)

@@ -1,0 +1,139 @@
+"""Moves between tiers: what is where, and copying or removing it so that a crash at any step loses nothing.
+
+A promotion copies into a hotter tier; a demotion first sees that the authority has the entry, then removes exactly
+the copy that was looked at. Assets stay where their parts are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from agentcache_core.access import read_all
+from agentcache_core.backend import Version
+from agentcache_core.errors import CorruptFrame
+from agentcache_core.policy.placement import Access, Item, Move
+from agentcache_core.runtime import Runtime
+from agentcache_core.space import Space
+from agentcache_core.store.entries import EntryRecord
+from agentcache_core.store.ledger import ASSET_KIND, PREFIX_SIZE, Ledger
+from agentcache_core.tier import StoredTier
+from agentcache_core.verdicts import Verdicts
+
+MOST_ITEMS: Final = 1_000_000
+BYTES_PER_SECOND: Final = 50_000_000
+_NO_USE: Final = Access()
+
+
+class Survey:
+    """Which tiers hold which entries of a tenant, and how these are used."""
+
+    __slots__ = ("_created", "_held", "_sizes", "_use", "truncated")
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, list[tuple[int, Version]]] = {}
+        self._sizes: dict[bytes, int] = {}
+        self._created: dict[bytes, float] = {}
+        self._use: dict[bytes, Access] = {}
+        self.truncated = False
+
+    def saw(self, name: bytes, tier: int, version: Version, record: EntryRecord) -> None:
+        if name not in self._held:
+            if len(self._held) >= MOST_ITEMS:
+                self.truncated = True
+                return
+            self._sizes[name], self._created[name] = record.size, record.created_at
+        self._held.setdefault(name, []).append((tier, version))
+
+    def used(self, name: bytes, access: Access) -> None:
+        if name in self._held:
+            self._use[name] = access
+
+    def version(self, name: bytes, tier: int) -> Version | None:
+        return dict(self._held[name]).get(tier)
+
+    @property
+    def prefixes(self) -> set[bytes]:
+        return {name[:PREFIX_SIZE] for name in self._held}
+
+    def items(self) -> Iterator[Item]:
+        for name, held in self._held.items():
+            tiers = tuple(tier for tier, _ in held)
+            yield Item(name, self._sizes[name], tiers, self._use.get(name, _NO_USE), self._created[name])
+
+
+async def survey(
+    rt: Runtime, space: Space, tiers: Sequence[StoredTier], authority: StoredTier, judged: Verdicts
+) -> Survey:
+    """Read every tier of a tenant. Raises `BackendError`."""
+    found = Survey()
+    for index, tier in enumerate(tiers):
+        async for line in Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix).lines():
+            record = line.record
+            if isinstance(record, CorruptFrame) or not record.kind or record.kind == ASSET_KIND:
+                continue
+            if not await judged.dead(line.name, record):
+                found.saw(line.name, index, line.stat.version, record)
+    for prefix in found.prefixes:
+        store, pipeline = authority.store(rt.face), authority.pipeline(space)
+        async for digest, access in read_all(store, pipeline, prefix + b"/a/"):
+            found.used(prefix + b"/e/" + digest, access)
+    return found
+
+
+class Mover:
+    """Makes moves at a bounded rate of bytes."""
+
+    def __init__(self, rt: Runtime, space: Space, tiers: Sequence[StoredTier], authority: StoredTier) -> None:
+        self._rt = rt
+        self._space = space
+        self._tiers = tiers
+        self._authority = authority
+        self._owed = 0.0
+
+    async def make(self, move: Move, found: Survey) -> bool:
+        """Make one move; answers whether it was made (not when the entry changed meanwhile). `BackendError`."""
+        await self._pace(move.size)
+        if move.verb == "promote":
+            return await self._copy(move.name, self._tiers[move.source], self._tiers[move.target])
+        hot = self._tiers[move.source]
+        if hot is self._authority:
+            return False
+        if not await self._safe(move.name, hot):
+            return False
+        version = found.version(move.name, move.source)
+        return bool(await hot.store(self._rt.face).delete(move.name, if_version=version))
+
+    async def _safe(self, name: bytes, hot: StoredTier) -> bool:
+        """See that the authority has what the hot tier is about to lose."""
+        held = await self._record(name, self._authority)
+        if held is not None:
+            mine = await self._record(name, hot)
+            return mine is not None and (held.lineage, held.seq) >= (mine.lineage, mine.seq)
+        return await self._copy(name, hot, self._authority)
+
+    async def _copy(self, name: bytes, source: StoredTier, target: StoredTier) -> bool:
+        record = await self._record(name, source)
+        if record is None:
+            return False
+        if record.blob is not None:
+            payload = await source.blobs(self._rt, self._space).get(record.blob)
+            record = replace(record, payload=payload, blob=None)
+        written = await target.put_named(self._rt, self._space, name, record, {"if_absent": True})
+        return written is not None
+
+    async def _record(self, name: bytes, tier: StoredTier) -> EntryRecord | None:
+        stored = await tier.store(self._rt.face).get(name)
+        if not stored:
+            return None
+        try:
+            return tier.decode(self._space, name, stored)
+        except CorruptFrame:
+            return None
+
+    async def _pace(self, size: int) -> None:
+        self._owed += size / BYTES_PER_SECOND
+        if self._owed > 0.1:
+            await self._rt.sleep(self._owed)
+            self._owed = 0.0
