@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -56,7 +57,7 @@ class AgentCacheKVStore(BaseKVStore):
         """Store several values; the engine batches by itself."""
         prefix = self._prefix(collection)
         try:
-            self._cache.set_many([(prefix + key, dict(value)) for key, value in kv_pairs], **self._options)
+            self._cache.set_many([(prefix + key, json.dumps(value)) for key, value in kv_pairs], **self._options)
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("values could not be stored", exc_info=True)
 
@@ -69,7 +70,9 @@ class AgentCacheKVStore(BaseKVStore):
         """As `put_all`."""
         prefix = self._prefix(collection)
         try:
-            await self._cache.aio.set_many([(prefix + key, dict(value)) for key, value in kv_pairs], **self._options)
+            await self._cache.aio.set_many(
+                [(prefix + key, json.dumps(value)) for key, value in kv_pairs], **self._options
+            )
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("values could not be stored", exc_info=True)
 
@@ -80,7 +83,7 @@ class AgentCacheKVStore(BaseKVStore):
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the cache could not be read", exc_info=True)
             return None
-        return None if value is MISSING else value
+        return None if value is MISSING else _opened_value(value)
 
     async def aget(self, key: str, collection: str = DEFAULT_COLLECTION) -> dict[str, Any] | None:
         """As `get`."""
@@ -89,7 +92,7 @@ class AgentCacheKVStore(BaseKVStore):
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the cache could not be read", exc_info=True)
             return None
-        return None if value is MISSING else value
+        return None if value is MISSING else _opened_value(value)
 
     def get_all(self, collection: str = DEFAULT_COLLECTION) -> dict[str, dict[str, Any]]:
         """Every value of a collection, by scan."""
@@ -112,8 +115,18 @@ class AgentCacheKVStore(BaseKVStore):
         return bool(await self._cache.aio.delete(self._prefix(collection) + key))
 
 
+def _opened_value(value: str) -> dict[str, Any]:
+    # JSON is what LlamaIndex's values are made for: they hold enums of theirs, and thousands of floats.
+    opened: dict[str, Any] = json.loads(value)
+    return opened
+
+
 def _present(prefix: str, keys: list[str], values: list[Any]) -> dict[str, dict[str, Any]]:
-    return {key.removeprefix(prefix): value for key, value in zip(keys, values, strict=True) if value is not MISSING}
+    return {
+        key.removeprefix(prefix): _opened_value(value)
+        for key, value in zip(keys, values, strict=True)
+        if value is not MISSING
+    }
 
 
 def embeddings_store(
