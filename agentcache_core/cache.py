@@ -208,6 +208,7 @@ class Cache(View):
         `progress(report)` is called after every request. Started again, it goes on where it was stopped.
         """
         self._open()
+        self._wish(**options)  # a wrong option is one mistake, not one failure for every request
         return prewarm(self, requests, compute, concurrency=concurrency, rate=rate, progress=progress, options=options)
 
     def savings(self) -> SavingsReport:
@@ -366,6 +367,7 @@ class AsyncCache(View):
     ) -> PrewarmReport:
         """As `Cache.prewarm`; `compute` may be an async function or a plain one."""
         self._open()
+        self._wish(**options)
         return await prewarm_async(
             self, requests, compute, concurrency=concurrency, rate=rate, progress=progress, options=options
         )

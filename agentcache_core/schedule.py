@@ -8,11 +8,12 @@ only. A schedule whose hours are open (`*`, `*/2`) follows elapsed time: it is d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from agentcache_core.clock import Clock
 from agentcache_core.errors import ConfigurationError
 
 _LARGEST_CHANGE = timedelta(hours=3)
@@ -91,3 +92,25 @@ class Schedule:
             else:
                 low = middle
         return high
+
+
+def run_on(
+    schedule: Schedule,
+    job: Callable[[], object],
+    *,
+    clock: Clock,
+    wait: Callable[[float], object],
+    times: int | None = None,
+) -> None:
+    """Run `job` whenever `schedule` is due, `times` times or for ever.
+
+    `wait(seconds)` waits; it may come back early. A run that takes longer than the time between two due times is not
+    made up for: the next is the first that is due after it ended.
+    """
+    count = 0
+    while times is None or count < times:
+        due = schedule.next_after(clock.now())
+        while (left := due - clock.now()) > 0:
+            wait(min(left, 60.0))
+        job()
+        count += 1

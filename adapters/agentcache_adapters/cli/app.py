@@ -7,6 +7,8 @@ import typer
 from agentcache_adapters.cli.agents import agents
 from agentcache_adapters.cli.diff import diff
 from agentcache_adapters.cli.explain import explain
+from agentcache_adapters.cli.prewarm import prewarm
+from agentcache_adapters.cli.stats import stats
 
 app = typer.Typer(
     name="agentcache",
@@ -18,3 +20,5 @@ app = typer.Typer(
 app.add_typer(agents, name="agents")
 app.command()(explain)
 app.command()(diff)
+app.command()(prewarm)
+app.command()(stats)
