@@ -8,6 +8,7 @@ from agentcache_adapters.cli.agents import agents
 from agentcache_adapters.cli.diff import diff
 from agentcache_adapters.cli.explain import explain
 from agentcache_adapters.cli.prewarm import prewarm
+from agentcache_adapters.cli.replay import replay
 from agentcache_adapters.cli.stats import stats
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(agents, name="agents")
+app.command()(replay)
 app.command()(explain)
 app.command()(diff)
 app.command()(prewarm)
