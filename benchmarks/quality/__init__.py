@@ -1,0 +1,1 @@
+"""Questions about how right the answers are, not how fast."""
