@@ -11,20 +11,19 @@ from typing import Any, TypeVar
 
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import AgentCacheError, ConfigurationError
-from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.memoize import memoized, memoized_async
-from agentcache_core.model import MISSING, Asset, CacheControl, Hit
+from agentcache_core.model import MISSING, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
 from agentcache_core.prewarm import PrewarmReport, prewarm, prewarm_async
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
 from agentcache_core.savings import SavingsReport
-from agentcache_core.store.reading import AssetReader, AsyncAssetReader
-from agentcache_core.view import DEFAULT_WISH, View
+from agentcache_core.upkeep import AsyncUpkeep, Upkeep
+from agentcache_core.view import DEFAULT_WISH
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Cache(View):
+class Cache(Upkeep):
     """A cache for threads.
 
     `Cache()` is memory, bounded. `Cache("sqlite:///agent.db")` is durable. `Cache(["memory://", "redis://…"])` is
@@ -157,23 +156,6 @@ class Cache(View):
         answer = drive(self._core.invalidation.apply(BLOCKING, space, selector, count=count))
         return answer if count or request else None
 
-    def put_asset(self, key: object, path_or_stream: Any, content_type: str | None = None, **options: Any) -> Asset:
-        """Store content of any size under a key, replacing what was there, in constant memory.
-
-        Takes a path, bytes or a binary stream. Equal parts are stored once per tenant. Options: ttl, tags, sources,
-        durable. Where storage fails the answer says `stored=False`; with `durable=True` or a strict cache
-        `NotWritten` is raised.
-        """
-        self._open()
-        wish = self._wish(content_type=content_type, **options)
-        return drive(self._core.assets.put(BLOCKING, self._space, key, path_or_stream, wish))
-
-    def open_asset(self, key: object) -> AssetReader:
-        """A read-only, seekable binary file over a stored asset. Raises `KeyError` when there is none."""
-        self._open()
-        parts, content_type = drive(self._core.assets.open(BLOCKING, self._space, key, DEFAULT_WISH))
-        return AssetReader(parts, drive, content_type=content_type)
-
     def memoize(
         self,
         function: F | None = None,
@@ -216,15 +198,6 @@ class Cache(View):
         self._open()
         return drive(self._core.savings(BLOCKING, self._space))
 
-    def maintain(self, *, dry_run: bool = False, **options: Any) -> MaintenanceReport:
-        """Sweep this tenant's tiers, write back how entries are used, and move entries to the tiers they belong in.
-
-        `dry_run=True` changes nothing and shows every removal and move with what it saves. Options: grace (seconds
-        that an unnamed blob is kept), policy (`Rules` or `CostModel`), prices (by tier name or URL scheme).
-        """
-        self._open()
-        return drive(self._core.maintenance.run(BLOCKING, self._space, dry_run=dry_run, **options))
-
     def close(self) -> None:
         """Finish background work and let go of everything. Views share it; only the root closes."""
         if not self._root:
@@ -245,7 +218,7 @@ class Cache(View):
             self.close()
 
 
-class AsyncCache(View):
+class AsyncCache(AsyncUpkeep):
     """A cache for event loops: the same names as `Cache`, awaited."""
 
     _face = "async"
@@ -328,20 +301,6 @@ class AsyncCache(View):
         answer = await self._core.invalidation.apply(ASYNC, space, selector, count=count)
         return answer if count or request else None
 
-    async def put_asset(
-        self, key: object, path_or_stream: Any, content_type: str | None = None, **options: Any
-    ) -> Asset:
-        """As `Cache.put_asset`; the stream's `read` may be async."""
-        self._open()
-        wish = self._wish(content_type=content_type, **options)
-        return await self._core.assets.put(ASYNC, self._space, key, path_or_stream, wish)
-
-    async def open_asset(self, key: object) -> AsyncAssetReader:
-        """As `Cache.open_asset`, with awaited reads."""
-        self._open()
-        parts, content_type = await self._core.assets.open(ASYNC, self._space, key, DEFAULT_WISH)
-        return AsyncAssetReader(parts, content_type=content_type)
-
     def memoize(
         self,
         function: F | None = None,
@@ -376,11 +335,6 @@ class AsyncCache(View):
         """As `Cache.savings`."""
         self._open()
         return await self._core.savings(ASYNC, self._space)
-
-    async def maintain(self, *, dry_run: bool = False, **options: Any) -> MaintenanceReport:
-        """As `Cache.maintain`."""
-        self._open()
-        return await self._core.maintenance.run(ASYNC, self._space, dry_run=dry_run, **options)
 
     async def close(self) -> None:
         """As `Cache.close`."""

@@ -20,8 +20,8 @@ from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Ban, Generation, Space
 from agentcache_core.store.blobs import GRACE
-from agentcache_core.store.ledger import Ledger
-from agentcache_core.store.sweep import SweepReport, sweep
+from agentcache_core.store.ledger import Ledger, tenants
+from agentcache_core.store.sweep import SweepReport, VerifyReport, sweep, verify
 from agentcache_core.tier import StoredTier
 from agentcache_core.tiering import Tiers
 from agentcache_core.verdicts import Verdicts
@@ -70,8 +70,9 @@ class Maintenance:
         grace: float = GRACE,
         policy: Policy | None = None,
         prices: dict[str, Prices] | None = None,
+        move: bool = True,
     ) -> MaintenanceReport:
-        """Maintain the tenant of `space`. Trouble with a tier is told in the report and by an event."""
+        """Maintain the tenant of `space`; `move=False` leaves entries in their tiers. Trouble is told in the report."""
         report = MaintenanceReport(dry_run)
         if self._tiers.near is not None and not dry_run:
             report.expired = self._tiers.near.expire(self._now())
@@ -84,9 +85,30 @@ class Maintenance:
             await self._sweep(rt, space, tier, judged, report, grace)
         if not dry_run and not report.trouble and not any(swept.unreadable for swept in report.swept.values()):
             report.bans_dropped = await self._drop_bans(rt, space, judged, report)
-        if len(self._tiers.stored) > 1:
+        if move and len(self._tiers.stored) > 1 and not report.trouble:
             await self._place(rt, space, judged, report, policy or Rules(), prices or {})
         return report
+
+    async def sweep_all(self, rt: Runtime, *, dry_run: bool = False, grace: float = GRACE) -> MaintenanceReport:
+        """Sweep every tenant on every tier, for an operator. Entries are judged by generation and bans only, since
+        tags need each tenant's secret; of a tenant whose frames cannot be read no blob is removed."""
+        report = MaintenanceReport(dry_run)
+        for tier in self._tiers.stored:
+            for digits in await self._guarded(tier, report, tenants(tier.store(rt.face))) or ():
+                space = Space("", "", self._settings.secret)
+                space.tenant_prefix = digits
+                judged = Verdicts(self._authority.store(rt.face), space, tags=False)
+                await self._sweep(rt, space, tier, judged, report, grace)
+        return report
+
+    async def verify(self, rt: Runtime, space: Space, *, repair: bool = False) -> dict[str, VerifyReport]:
+        """Read everything of a tenant back, tier by tier. Raises `BackendError`."""
+        return {
+            tier.name: await verify(
+                Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix), repair=repair
+            )
+            for tier in self._tiers.stored
+        }
 
     @property
     def _authority(self) -> StoredTier:
@@ -112,7 +134,7 @@ class Maintenance:
         work = sweep(ledger, now=self._now(), grace=grace, dead=judged.dead, dry_run=report.dry_run)
         swept = await self._guarded(tier, report, work)
         if swept is not None:
-            report.swept[tier.name] = swept
+            report.swept[tier.name] = swept.plus(report.swept.get(tier.name))
 
     async def _drop_bans(self, rt: Runtime, space: Space, judged: Verdicts, report: MaintenanceReport) -> int:
         """Forget the bans that a sweep passed long ago; answers how many.

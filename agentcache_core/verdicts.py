@@ -24,12 +24,15 @@ class _State:
 class Verdicts:
     """What the authority's store says about the entries of the tenant of `space`, read once for each namespace.
 
-    An answer of True is for good: lineages and epochs are random and never come back.
+    An answer of True is for good: lineages and epochs are random and never come back. Where a namespace has no
+    generation nothing is said to be dead: perhaps its authority is a store that was not named. `tags=False` leaves
+    tags out, for a tenant whose secret is not known.
     """
 
-    def __init__(self, store: Any, space: Space) -> None:
+    def __init__(self, store: Any, space: Space, *, tags: bool = True) -> None:
         self._store = store
         self._space = space
+        self._tags = tags
         self._states: dict[bytes, _State] = {}
 
     async def dead(self, name: bytes, record: EntryRecord) -> bool:
@@ -38,11 +41,13 @@ class Verdicts:
         state = self._states.get(prefix)
         if state is None:
             state = self._states[prefix] = await self._read(prefix)
-        if state.generation is None or record.lineage != state.generation.lineage:
+        if state.generation is None:
+            return False
+        if record.lineage != state.generation.lineage:
             return True
         if state.bans and banned(state.bans, record.plain, record.seq):
             return True
-        for tag, epoch in record.tags:
+        for tag, epoch in record.tags if self._tags else ():
             if epoch != await self._epoch(prefix, state, tag):
                 return True
         return False

@@ -192,6 +192,10 @@ class View:
         """A view of another namespace of the same tenant."""
         return self._like(self._space.tenant, namespace, walled=self._walled)
 
+    def _for_operators(self) -> None:
+        if self._walled:
+            raise AgentCacheError(f"this is a view of tenant {self._space.tenant!r}, which cannot reach another tenant")
+
     # Keys
 
     def key(self, request: object, *, sample: int = 0) -> Key:

@@ -8,7 +8,7 @@ upper half of the range is left to another round. An entry that another program 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from agentcache_core.backend import Stat
@@ -45,6 +45,12 @@ class SweepReport:
     blob_bytes: int = 0
     freed_bytes: int = 0
     rounds: int = 0
+
+    def plus(self, other: SweepReport | None) -> SweepReport:
+        """The two reports added up, as of two tenants of one tier."""
+        if other is None:
+            return self
+        return SweepReport(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 class Marks:

@@ -7,9 +7,15 @@ import typer
 from agentcache_adapters.cli.agents import agents
 from agentcache_adapters.cli.diff import diff
 from agentcache_adapters.cli.explain import explain
+from agentcache_adapters.cli.inspect import inspect
+from agentcache_adapters.cli.keys import keys
 from agentcache_adapters.cli.prewarm import prewarm
+from agentcache_adapters.cli.purge import purge
 from agentcache_adapters.cli.replay import replay
 from agentcache_adapters.cli.stats import stats
+from agentcache_adapters.cli.sweep import sweep
+from agentcache_adapters.cli.tiering import tiering
+from agentcache_adapters.cli.verify import verify
 
 app = typer.Typer(
     name="agentcache",
@@ -24,3 +30,6 @@ app.command()(explain)
 app.command()(diff)
 app.command()(prewarm)
 app.command()(stats)
+app.add_typer(tiering, name="tiering")
+for command in (inspect, keys, purge, sweep, verify):
+    app.command()(command)
