@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from agentcache_adapters.cli.explain import AsJson
 from agentcache_adapters.cli.lines import BadLine, read_lines
 from agentcache_adapters.cli.logs import read_records
 from agentcache_adapters.cli.replaying import Replayer, Tally
+from agentcache_adapters.cli.report import render
 from agentcache_core import Cache
 
 _SHOWN_BAD_LINES = 20
@@ -32,6 +34,7 @@ def replay(
     ] = None,
     passes: Annotated[int, typer.Option(min=1, help="How often to go through the logs.")] = 1,
     model: Annotated[str | None, typer.Option(help="The model's name where a log does not give one.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots to this file as well.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer "what would caching have saved me?" from request logs.
@@ -40,6 +43,8 @@ def replay(
     conversation {"traj" or "messages"}. Nothing is sent anywhere; lines that cannot be used are counted and reported.
     """
     sizes = [_size(file) for file in files]
+    if html is not None:
+        _check_writable(html)
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="agentcache-") as folder, failures():
         url = backend or f"sqlite:///{folder}/replay.db"
@@ -60,6 +65,8 @@ def replay(
         err.print(f"note: {evicted:,} entries were evicted; a larger or unbounded --backend would answer more")
     if not tally.model_calls + tally.tool_calls:
         err.print("note: no call was found in any line; `agentcache replay --help` names the shapes that are known")
+    if html is not None:
+        _write(html, render(tally, files=[str(file) for file in files], passes=passes))
     if as_json:
         print_json(tally.to_dict())
     else:
@@ -74,6 +81,19 @@ def _size(file: Path) -> int:
             return file.stat().st_size
     except OSError as error:
         raise fail(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _check_writable(page: Path) -> None:
+    """Tell before the work that a page cannot be written, not after it; and leave a page that is there alone."""
+    if page.is_dir() or not os.access(page if page.exists() else page.parent, os.W_OK):
+        raise fail(f"cannot write {page}: no such folder, or not allowed, or a folder itself")
+
+
+def _write(page: Path, text: str) -> None:
+    try:
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise fail(f"cannot write {page}: {error.strerror or error}") from error
 
 
 def _one_pass(
