@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from agentcache_adapters.cli.agents import agents
+from agentcache_adapters.cli.calibrate import calibrate
 from agentcache_adapters.cli.diff import diff
 from agentcache_adapters.cli.explain import explain
+from agentcache_adapters.cli.explain_pair import explain_pair
 from agentcache_adapters.cli.inspect import inspect
 from agentcache_adapters.cli.keys import keys
 from agentcache_adapters.cli.prewarm import prewarm
@@ -30,6 +32,8 @@ app.command()(explain)
 app.command()(diff)
 app.command()(prewarm)
 app.command()(stats)
+app.command()(calibrate)
+app.command("explain-pair")(explain_pair)
 app.add_typer(tiering, name="tiering")
 for command in (inspect, keys, purge, sweep, verify):
     app.command()(command)

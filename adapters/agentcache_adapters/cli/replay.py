@@ -21,6 +21,7 @@ from agentcache_adapters.cli.lines import BadLine, read_lines
 from agentcache_adapters.cli.logs import read_records
 from agentcache_adapters.cli.replaying import Replayer, Tally
 from agentcache_adapters.cli.report import render
+from agentcache_adapters.cli.semantic import EmbedderName, semantic_keys
 from agentcache_core import Cache
 
 _SHOWN_BAD_LINES = 20
@@ -35,6 +36,9 @@ def replay(
     passes: Annotated[int, typer.Option(min=1, help="How often to go through the logs.")] = 1,
     model: Annotated[str | None, typer.Option(help="The model's name where a log does not give one.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots to this file as well.")] = None,
+    semantic: Annotated[bool, typer.Option("--semantic", help="Answer similar questions too.")] = False,
+    threshold: Annotated[float, typer.Option(help="With --semantic: the similarity from which on.")] = 0.95,
+    embedder: EmbedderName = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer "what would caching have saved me?" from request logs.
@@ -48,7 +52,16 @@ def replay(
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="agentcache-") as folder, failures():
         url = backend or f"sqlite:///{folder}/replay.db"
-        cache = Cache(url, namespace=_NAMESPACE, strict=True, deadline="30s", maintenance="manual")
+        near = semantic_keys(threshold, embedder) if semantic else None
+        cache = Cache(
+            url,
+            namespace=_NAMESPACE,
+            semantic=near,
+            strict=True,
+            deadline="30s",
+            maintenance="manual",
+            background=near is None,  # what was just stored must be findable by the next line
+        )
         with cache, BatchAnswers(Path(folder) / "answers.db") as answers, _progress(sum(sizes) * passes) as progress:
             for file in files:
                 collect_answers(read_lines(file), answers)
@@ -139,6 +152,10 @@ def _print_table(tally: Tally, passes: int) -> None:
     table.add_column("share", justify="right")
     table.add_row("model calls", f"{tally.model_calls:,}")
     table.add_row("  answered from the cache", f"{tally.exact_hits:,}", _share(tally.exact_hits, tally.model_calls))
+    if tally.semantic_hits:
+        table.add_row(
+            "  by a similar question", f"{tally.semantic_hits:,}", _share(tally.semantic_hits, tally.model_calls)
+        )
     table.add_row("  of these, not as recorded", f"{tally.wrong_hits:,}", _share(tally.wrong_hits, tally.exact_hits))
     if tally.failed:
         table.add_row("  recorded as failed, not stored", f"{tally.failed:,}", _share(tally.failed, tally.model_calls))

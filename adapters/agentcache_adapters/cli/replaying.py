@@ -84,6 +84,7 @@ class Tally:
 
     model_calls: int = 0
     exact_hits: int = 0
+    semantic_hits: int = 0
     wrong_hits: int = 0
     unanswered: int = 0
     failed: int = 0
@@ -103,7 +104,12 @@ class Tally:
     def to_dict(self) -> dict[str, Any]:
         """The shape that `agentcache replay --json` prints."""
         return {
-            "model_calls": {"total": self.model_calls, "exact_hits": self.exact_hits, "wrong_hits": self.wrong_hits},
+            "model_calls": {
+                "total": self.model_calls,
+                "exact_hits": self.exact_hits,
+                "wrong_hits": self.wrong_hits,
+                **({"semantic_hits": self.semantic_hits} if self.semantic_hits else {}),
+            },
             "tool_calls": {"total": self.tool_calls, "repeats": self.repeats},
             "bytes": {"stored": self.bytes_stored, "served": self.bytes_served},
             "seconds": round(self.seconds, 3),
@@ -141,10 +147,13 @@ class Replayer:
     def _model_call(self, call: ModelCall) -> None:
         tally = self._tally
         digest = self._cache.key(call.request).digest
-        stored = self._cache.get(call.request)
-        hit = stored is not MISSING
+        found = self._cache.lookup(call.request)
+        hit = found is not None
+        exact = found is not None and found.how == "exact"
+        stored = MISSING if found is None else found.value
         tally.model_calls += 1
-        tally.exact_hits += hit
+        tally.exact_hits += exact
+        tally.semantic_hits += hit and not exact
         tally.timeline.add(hit)
         tally.frequent.add(digest, label_of(call.request))
         cost = recorded_cost(call)
@@ -152,7 +161,7 @@ class Replayer:
         group.calls += 1
         if hit:
             known = call.response is not MISSING and not call.failed and stored != NO_ANSWER
-            tally.wrong_hits += known and stored != call.response
+            tally.wrong_hits += exact and known and stored != call.response
             group.hits += 1
             group.saved = group.saved + cost
             tally.saved = tally.saved + cost
