@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINNED := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench serve pytest clean
+.PHONY: help demo test test-ipfs lint bench serve pytest clean
 
 help:
 	@echo "make demo   an agent's workload, cold, warm and reopened from disk"
 	@echo "make test   lint, types, import contracts, tests, the docs' examples, the benchmarks once and small"
+	@echo "make test-ipfs  credentials on a real IPFS node (fetches js-ipfs once, about 300 MB)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  the micro-benchmarks with their peers (BENCH='hit miss --json' chooses)"
 	@echo "make serve  the hosted service on this machine"
@@ -53,6 +54,10 @@ lint: $(VENV)/.dev
 
 test: lint $(VENV)/.system
 	$(BIN)/python -m pytest -n $(JOBS) -q
+
+test-ipfs: $(VENV)/.dev
+	@bash scripts/ipfs/install.sh
+	$(BIN)/python -m pytest -q tests/service/market/test_market_ipfs.py
 
 pytest: $(VENV)/.system
 	$(BIN)/python -m pytest -n $(JOBS) -q

@@ -11,6 +11,8 @@ import typer
 from agentcache_service import schema
 from agentcache_service.app import build_app, work_until
 from agentcache_service.logs import configure_logs
+from agentcache_service.market.reconcile import CHECKS
+from agentcache_service.money.reconcile import reconcile as reconcile_money
 from agentcache_service.service import Service, build_service
 from agentcache_service.settings import Settings
 
@@ -29,6 +31,16 @@ def migrate() -> None:
     service = _service()
     schema.upgrade(service.db)
     typer.echo("The schema is current.")
+
+
+@app.command()
+def reconcile() -> None:
+    """Prove the books: every posting, sale, invoice, payout and commission explained (exit 1 when one is not)."""
+    report = reconcile_money(_service().db, CHECKS)
+    for line in report.lines:
+        typer.echo(line)
+    if report.problems:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from agentcache_service import audit
 from agentcache_service.errors import BadRequest, NotFound
 from agentcache_service.identity.tables import User
 from agentcache_service.matrix import Row, for_everybody, for_sessions, for_staff
+from agentcache_service.orm import new_id
 from agentcache_service.policy import public, require, require_staff
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
@@ -207,10 +208,7 @@ def card_setup(request: Request, caller: Principal = require("billing:write")) -
 def store_card(body: CardBody, request: Request, caller: Principal = require("billing:write")) -> BillingView:
     """Store the card a token of the gateway stands for as the organization's default."""
     service = service_of(request)
-    moment = service.clock.now().isoformat()
-    service.money.customers.attach_card(
-        caller.tenant, email_of(service, caller), card=body.card, key=f"card-{caller.tenant}-{body.card}-{moment}"
-    )
+    service.money.customers.attach_card(caller.tenant, email_of(service, caller), card=body.card, key=new_id("card"))
     return billing_view(service, caller.tenant)
 
 
