@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -22,7 +22,9 @@ from agentcache_adapters.cli.logs import read_records
 from agentcache_adapters.cli.replaying import Replayer, Tally
 from agentcache_adapters.cli.report import render
 from agentcache_adapters.cli.semantic import EmbedderName, semantic_keys
+from agentcache_adapters.cli.toolplay import ToolPlay
 from agentcache_core import Cache
+from agentcache_core.tools.session import Scope
 
 _SHOWN_BAD_LINES = 20
 _NAMESPACE = "replay"
@@ -35,6 +37,12 @@ def replay(
     ] = None,
     passes: Annotated[int, typer.Option(min=1, help="How often to go through the logs.")] = 1,
     model: Annotated[str | None, typer.Option(help="The model's name where a log does not give one.")] = None,
+    tools: Annotated[
+        Path | None, typer.Option(help="Play tool calls too, by the effects this TOML file declares.")
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(help="The tools' world: shared by all runs, or private to each (session).")
+    ] = "shared",
     html: Annotated[Path | None, typer.Option(help="Write a page with plots to this file as well.")] = None,
     semantic: Annotated[bool, typer.Option("--semantic", help="Answer similar questions too.")] = False,
     threshold: Annotated[float, typer.Option(help="With --semantic: the similarity from which on.")] = 0.95,
@@ -66,8 +74,11 @@ def replay(
             for file in files:
                 collect_answers(read_lines(file), answers)
             start = time.perf_counter()
+            tally.played = None if tools is None else ToolPlay(cache, str(tools), cast("Scope", scope))
             replayer = Replayer(cache, tally)
             for number in range(passes):
+                if tally.played is not None:
+                    tally.played.begin_pass()
                 bad = _one_pass(files, replayer, tally, model, answers, progress)
                 _report_bad_lines(bad, quiet=number > 0)
             tally.seconds = time.perf_counter() - start
@@ -165,6 +176,13 @@ def _print_table(tally: Tally, passes: int) -> None:
         )
     table.add_row("tool calls", f"{tally.tool_calls:,}")
     table.add_row("  that repeat an earlier one", f"{tally.repeats:,}", _share(tally.repeats, tally.tool_calls))
+    if tally.played is not None:
+        played = tally.played
+        table.add_row(
+            "  of pure and reading tools", f"{played.cacheable:,}", _share(played.cacheable, tally.tool_calls)
+        )
+        table.add_row("  answered from the cache", f"{played.hits:,}", _share(played.hits, tally.tool_calls))
+        table.add_row("  of these, not as recorded", f"{played.wrong_hits:,}", _share(played.wrong_hits, played.hits))
     table.add_row("bytes stored", f"{tally.bytes_stored:,}")
     table.add_row("bytes served from the cache", f"{tally.bytes_served:,}")
     if tally.saved.input_tokens + tally.saved.output_tokens:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from agentcache_adapters.cli.lines import BadLine
 from agentcache_adapters.cli.logs import ModelCall, Record, ToolUse
+from agentcache_adapters.cli.toolplay import ToolPlay
 from agentcache_core import MISSING, Cache, Cost
 from agentcache_core.errors import KeyingError, UnstorableValue
 from agentcache_core.keys import EmbeddingRequest
@@ -100,6 +101,7 @@ class Tally:
     timeline: Timeline = field(default_factory=Timeline)
     sizes: Counter[int] = field(default_factory=Counter)
     frequent: Frequent = field(default_factory=Frequent)
+    played: ToolPlay | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The shape that `agentcache replay --json` prints."""
@@ -110,7 +112,11 @@ class Tally:
                 "wrong_hits": self.wrong_hits,
                 **({"semantic_hits": self.semantic_hits} if self.semantic_hits else {}),
             },
-            "tool_calls": {"total": self.tool_calls, "repeats": self.repeats},
+            "tool_calls": {
+                "total": self.tool_calls,
+                "repeats": self.repeats,
+                **(self.played.to_dict() if self.played is not None else {}),
+            },
             "bytes": {"stored": self.bytes_stored, "served": self.bytes_served},
             "seconds": round(self.seconds, 3),
             "bad_lines": self.bad_lines,
@@ -186,7 +192,7 @@ class Replayer:
         self._tally.repeats += repeated
         group = _group(self._tally.tools, use.call.name)
         group.calls += 1
-        group.hits += repeated
+        group.hits += repeated if self._tally.played is None else self._tally.played.play(use)
         self._tally.frequent.add(digest, f"{use.call.name}({_short(use.call.arguments)})")
 
 
