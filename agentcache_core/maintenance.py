@@ -22,6 +22,7 @@ from agentcache_core.space import Ban, Generation, Space
 from agentcache_core.store.blobs import GRACE
 from agentcache_core.store.ledger import Ledger, tenants
 from agentcache_core.store.sweep import SweepReport, VerifyReport, sweep, verify
+from agentcache_core.store.vectors import prune_vectors
 from agentcache_core.tier import StoredTier
 from agentcache_core.tiering import Tiers
 from agentcache_core.verdicts import Verdicts
@@ -38,7 +39,8 @@ class MaintenanceReport:
     """What maintenance did, or on a dry run would do.
 
     swept: a `SweepReport` for each tier. expired: entries dropped from memory. plan: the moves between tiers and what
-    they save in US dollars a month. moved: moves made. trouble: for each tier that failed, why.
+    they save in US dollars a month. moved: moves made. vectors: vector records
+    removed because their entries are gone. trouble: for each tier that failed, why.
     """
 
     dry_run: bool
@@ -47,6 +49,7 @@ class MaintenanceReport:
     bans_dropped: int = 0
     plan: Plan = field(default_factory=Plan)
     moved: int = 0
+    vectors: int = 0
     trouble: dict[str, str] = field(default_factory=dict)
 
 
@@ -83,6 +86,8 @@ class Maintenance:
         judged = Verdicts(self._authority.store(rt.face), space)
         for tier in self._tiers.stored:
             await self._sweep(rt, space, tier, judged, report, grace)
+        pruned = prune_vectors(self._authority.store(rt.face), space.tenant_prefix, now=self._now(), dry_run=dry_run)
+        report.vectors = await self._guarded(self._authority, report, pruned) or 0
         if not dry_run and not report.trouble and not any(swept.unreadable for swept in report.swept.values()):
             report.bans_dropped = await self._drop_bans(rt, space, judged, report)
         if move and len(self._tiers.stored) > 1 and not report.trouble:

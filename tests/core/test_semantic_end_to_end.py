@@ -292,3 +292,18 @@ def test_a_fork_may_ask_while_a_thread_of_the_parent_holds_every_lock(tmp_path: 
             if child == 0:
                 os._exit(0 if cache.get(FRANCE_TOO) == "Paris" else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_maintenance_removes_vectors_that_outlived_their_entries(tmp_path: Path) -> None:
+    clock = ManualClock()
+    url = f"sqlite:///{tmp_path}/cache.db"
+    semantic = Semantic(0.9, embedder=CountingEmbedder())
+    with Cache(url, semantic=semantic, background=False, clock=clock, maintenance="manual") as cache:
+        cache.set(FRANCE, "Paris", ttl="1h", sliding=True)
+        cache.set(GERMANY, "Berlin")
+        clock.advance(2 * 3600)
+        cache.maintain()
+        clock.advance(2 * 3600)
+        cache.maintain()
+        names = [stat.name for stat in cache._core.tiers.stored[0].store("blocking").backend.scan(b"")]
+        assert sum(b"/v/" in name for name in names) == 1
