@@ -24,6 +24,10 @@ class Answer:
 def answer_for(number: int, method: str, path: str, body: bytes) -> Answer:
     """What the provider says to one call; `number` makes every answer different."""
     path = path.partition("?")[0]
+    if path.startswith("/files/"):
+        return Answer(f"bytes of {path} {number}".encode(), content_type="image/png")
+    if "/versions/" in path:
+        return _version(path)
     request = json.loads(body) if body.startswith(b"{") else {}
     for ending, answer in _ANSWERS.items():
         if path.endswith(ending):
@@ -212,7 +216,45 @@ def _messages(number: int, request: dict[str, Any]) -> Answer:
     return Answer(events=_events(payloads, named=True))
 
 
+def _version(path: str) -> Answer:
+    """A version of a Replicate model; the one called `talks` yields its output piece by piece."""
+    name = path.rpartition("/")[2]
+    output: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+    if name == "talks":
+        output["x-cog-array-type"] = "iterator"
+    schema = {"components": {"schemas": {"Output": output}}}
+    return Answer({"id": name, "created_at": "2026-01-01T00:00:00Z", "cog_version": "0.9", "openapi_schema": schema})
+
+
+def _prediction(number: int, request: dict[str, Any]) -> Answer:
+    """A Replicate prediction that has run already. Its input says how it ends and what comes out."""
+    asked, version = request["input"], request.get("version", "official")
+    outputs: dict[str, Any] = {
+        "talks": ["answer ", str(number), " to ", str(asked.get("prompt"))],
+        "draws": [f"https://replicate.delivery/files/{number}-{i}.png" for i in range(2)],
+        "official": {"image": f"https://replicate.delivery/files/{number}.png", "seed": number},
+    }
+    status = asked.get("status", "succeeded")
+    prediction = {
+        "id": f"p{number}",
+        "model": "owner/name",
+        "version": version,
+        "status": status,
+        "input": asked,
+        "output": outputs.get(version, {"number": number}),
+        "error": "it failed" if status == "failed" else None,
+        "logs": "",
+        "metrics": {},
+        "created_at": "2026-01-01T00:00:00Z",
+        "started_at": None,
+        "completed_at": None,
+        "urls": {"get": f"/v1/predictions/p{number}", "cancel": ""},
+    }
+    return Answer(prediction, status=201)
+
+
 _ANSWERS = {
+    "/predictions": _prediction,
     "/chat/completions": _chat,
     "/responses": _responses,
     "/embeddings": _embeddings,
