@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from agentcache_core.backend import Stored
 from agentcache_core.codec.pipeline import Pipeline
-from agentcache_core.engine import Engine, Wish
+from agentcache_core.engine import Engine
 from agentcache_core.errors import BackendError, BackendFull, NotWritten
 from agentcache_core.keys import Key
 from agentcache_core.model import MISSING, Asset, Missing
@@ -25,6 +25,7 @@ from agentcache_core.space import Space
 from agentcache_core.store.blobs import Blobs, Placed
 from agentcache_core.store.chunks import Manifest, Parts, write_asset
 from agentcache_core.tier import StoredTier, Trouble
+from agentcache_core.wish import Wish
 
 KIND = "asset"
 _CONTEXT = "agentcache exact keys v1: asset"

@@ -16,7 +16,7 @@ import re
 import secrets
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -112,9 +112,16 @@ def verdict(record: EntryRecord, space: Space) -> Literal["servable", "dead", "u
 
 
 class StoredAuthority:
-    """The truth about a namespace on a shared or durable backend. `store` is an async-shaped backend of one face."""
+    """The truth about a namespace on a shared or durable backend. `store` is an async-shaped backend of one face.
 
-    def __init__(self, store: Any, space: Space, *, monotonic: float, max_staleness: float) -> None:
+    `unproven()` is called whenever a generation is met that this process did not expect: others have changed
+    something, so its near copies are no longer proven.
+    """
+
+    def __init__(
+        self, store: Any, space: Space, *, monotonic: float, max_staleness: float, unproven: Callable[[], None]
+    ) -> None:
+        self._unproven = unproven
         self.store = store
         self.space = space
         self.monotonic = monotonic
@@ -124,8 +131,8 @@ class StoredAuthority:
         """Several names in one round trip where the backend can."""
         return await fetch(self.store, names)
 
-    def observe(self, found: Stored | Any) -> bool:
-        """Learn the generation from a read of its record; answers whether near copies are still proven by it."""
+    def observe(self, found: Stored | Any) -> None:
+        """Learn the generation from a read of its record, and with it whether near copies are still proven."""
         space = self.space
         known = space.generation
         try:
@@ -141,8 +148,9 @@ class StoredAuthority:
                     if generation is None or known is None or generation.bans != known.bans:
                         space.bans = ()
                         space.bans_known = generation is not None and generation.bans == 0
+        if generation is None or generation != known:
+            self._unproven()
         space.trusted_until = self.monotonic + self.max_staleness
-        return generation is not None and generation == known
 
     async def learn(self, tags: Sequence[str]) -> None:
         """Read what is not yet known: the ban list and the epochs of these tags."""
@@ -205,6 +213,7 @@ class StoredAuthority:
             self.space.tag_epochs = {}
             self.space.bans_known = generation.bans == 0
             self.space.bans = ()
+        self._unproven()
         return generation
 
     async def _create_epoch(self, tag: str) -> bytes:
@@ -249,8 +258,11 @@ class StoredAuthority:
                     new = new._replace(lineage=new_epoch(), bans=0) if bans is None else new._replace(bans=seq)
             condition = {"if_version": found.version} if found else {"if_absent": True}
             if await self.store.put(name, encode_generation(new), **condition) is not None:
+                expected = space.generation == old
+                if not expected:
+                    self._unproven()
                 with space.lock:
-                    if space.generation == old and not lineage and ban is None:
+                    if expected and not lineage and ban is None:
                         space.generation = new
                     else:
                         space.generation, space.tag_epochs, space.bans, space.bans_known = new, {}, (), new.bans == 0

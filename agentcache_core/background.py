@@ -167,4 +167,41 @@ class Background:
         self._closed = True
 
 
+class Repeated:
+    """Work repeated at an interval until told to stop, on a daemon thread or as a task, by face."""
+
+    @staticmethod
+    def start(rt: Runtime, body: Callable[[], Coroutine[Any, Any, bool]], *, every: float) -> Callable[[], None]:
+        """Run `body()` every so many seconds for as long as it answers True; answers a function that stops it."""
+        if rt.face == "async":
+            return _repeat_task(body, every)
+        stop = threading.Event()
+
+        def loop() -> None:
+            while not stop.wait(every) and drive(body()):
+                pass
+
+        threading.Thread(target=loop, name="agentcache-repeated", daemon=True).start()
+        return stop.set
+
+
+def _repeat_task(body: Callable[[], Coroutine[Any, Any, bool]], every: float) -> Callable[[], None]:
+    import asyncio
+
+    async def loop() -> None:
+        going = True
+        while going:
+            await asyncio.sleep(every)
+            going = await body()
+
+    task = asyncio.get_running_loop().create_task(loop(), name="agentcache repeated")
+    _alive.add(task)
+    task.add_done_callback(_alive.discard)
+
+    def stop() -> None:
+        task.cancel()
+
+    return stop
+
+
 _alive: set[asyncio.Task[Any]] = set()

@@ -6,6 +6,7 @@ the next time.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ class Invalidation:
                         f"the authority did not record the invalidation: {trouble.error}"
                     ) from trouble.error
             elif isinstance(selector, ByRequest):
-                existed = existed or bool(trouble)
+                existed = bool(trouble)
         self._events.tell(
             "invalidate",
             tenant=space.tenant,
@@ -170,32 +171,42 @@ class Invalidation:
         found = [record.plain async for _, record in self.entries(rt, space) if record.kind == "text"]
         return [plain for plain in found if isinstance(plain, str) and plain.startswith(prefix)]
 
-    async def entries(self, rt: Runtime, space: Space) -> Any:
-        """The live entries of a namespace on its authority as (name, record); values come along where inline."""
-        tiers, now = self._tiers, self._tiers.clock.now()
-        if tiers.local:
-            assert tiers.near is not None
-            for kind, home in tiers.near.homes(space.tenant, space.namespace):
-                for slot in tiers.near.snapshot(home):
-                    record = record_of(slot, kind)
-                    if freshness(record.stale_at, record.expires_at, now) is not Freshness.GONE:
-                        yield str(slot.key).encode("utf-8", "surrogatepass"), record
-            return
-        authority = tiers.authority
-        assert authority is not None
-        store, held = authority.store(rt.face), tiers.of(rt, space)
-        held.observe((await held.read([space.generation_name]))[0])
-        async for stat in store.scan(space.entries_prefix):
-            stored = await store.get(stat.name)
-            if not stored:
-                continue
-            try:
-                record = authority.decode(space, stat.name, stored)
-            except CorruptFrame:
-                continue
-            gone = freshness(record.stale_at, record.expires_at, now) is Freshness.GONE
-            if record.kind != TOMBSTONE and not gone and await held.servable(record):
-                yield stat.name, record
+    def entries(self, rt: Runtime, space: Space) -> AsyncIterator[tuple[bytes, EntryRecord]]:
+        """The live entries of a namespace as (name, record)."""
+        return live_entries(rt, self._tiers, space)
+
+
+async def live_entries(
+    rt: Runtime, tiers: Tiers, space: Space, *, timeless: bool = False
+) -> AsyncIterator[tuple[bytes, EntryRecord]]:
+    """The live entries of a namespace on its authority as (name, record); payloads come along where inline.
+
+    `timeless` also gives those whose time is over, as a replay serves them.
+    """
+    now = tiers.clock.now()
+    if tiers.local:
+        assert tiers.near is not None
+        for kind, home in tiers.near.homes(space.tenant, space.namespace):
+            for slot in tiers.near.snapshot(home):
+                record = record_of(slot, kind)
+                if timeless or freshness(record.stale_at, record.expires_at, now) is not Freshness.GONE:
+                    yield str(slot.key).encode("utf-8", "surrogatepass"), record
+        return
+    authority = tiers.authority
+    assert authority is not None
+    store, held = authority.store(rt.face), tiers.of(rt, space)
+    held.observe((await held.read([space.generation_name]))[0])
+    async for stat in store.scan(space.entries_prefix):
+        stored = await store.get(stat.name)
+        if not stored:
+            continue
+        try:
+            record = authority.decode(space, stat.name, stored)
+        except CorruptFrame:
+            continue
+        gone = not timeless and freshness(record.stale_at, record.expires_at, now) is Freshness.GONE
+        if record.kind != TOMBSTONE and not gone and await held.servable(record):
+            yield stat.name, record
 
 
 def _shown(selector: Selector) -> str:

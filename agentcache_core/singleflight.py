@@ -138,6 +138,11 @@ class Flights:
         return len(self._open)
 
 
+def is_leading() -> bool:
+    """Whether the calling context is computing for some flight."""
+    return bool(_leading.get())
+
+
 def enter(flight: Flight) -> Token[tuple[Flight, ...]]:
     """Mark the calling context as computing for `flight`; undo with `leave`."""
     return _leading.set((*_leading.get(), flight))

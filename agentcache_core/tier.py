@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from agentcache_core.backend import AsyncBackend, Backend, Stored, Version
-from agentcache_core.batch import fetch
+from agentcache_core.backend import AsyncBackend, Backend, Put, Stored, Version
+from agentcache_core.batch import fetch, write_batch
 from agentcache_core.clock import SYSTEM_CLOCK
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError, ConfigurationError, CorruptFrame, MissingBlob, UnreadableFrame
@@ -263,10 +263,33 @@ class StoredTier:
         """Write one entry; None when the condition did not hold."""
         return await self.attempt(space, "put", self.put_named(rt, space, space.entry_name(key), record, condition))
 
+    async def put_many(
+        self, rt: Runtime, space: Space, entries: Sequence[tuple[Key, EntryRecord]], *, if_absent: bool = False
+    ) -> list[Version | None] | Trouble:
+        """Write several entries in one round trip, and their blobs before; per entry None when it was present."""
+
+        async def work() -> list[Version | None]:
+            puts = []
+            for key, record in entries:
+                name = space.entry_name(key)
+                placed = await self._placed(rt, space, record)
+                sealed = self.encode(space, name, placed)
+                puts.append(Put(name, sealed, expires_at=record.expires_at, if_absent=if_absent))
+            return await write_batch(self.store(rt.face), puts) if puts else []
+
+        return await self.attempt(space, "put_many", work())
+
     async def put_named(
         self, rt: Runtime, space: Space, name: bytes, record: EntryRecord, condition: dict[str, Any]
     ) -> Version | None:
         """The blob first, where the payload is one; then the entry that names it."""
+        record = await self._placed(rt, space, record)
+        sealed = self.encode(space, name, record)
+        version: Version | None = await self.store(rt.face).put(name, sealed, expires_at=record.expires_at, **condition)
+        return version
+
+    async def _placed(self, rt: Runtime, space: Space, record: EntryRecord) -> EntryRecord:
+        """The record with its payload put where it belongs: inline, or stored as a blob."""
         payload = record.payload
         if payload is not None and len(payload) > self._inline_max:
             placed = await self.blobs(rt, space).put(
@@ -274,9 +297,7 @@ class StoredTier:
             )
             space.counters.blob_placed(len(payload), existed=placed.existed)
             record = replace(record, payload=None, blob=placed.ref)
-        sealed = self.encode(space, name, record)
-        version: Version | None = await self.store(rt.face).put(name, sealed, expires_at=record.expires_at, **condition)
-        return version
+        return record
 
     async def delete(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
         return await self.attempt(space, "delete", self.store(rt.face).delete(space.entry_name(key)))

@@ -76,6 +76,7 @@ class Tiers:
             space,
             monotonic=self.clock.monotonic(),
             max_staleness=self.max_staleness,
+            unproven=lambda: self._unproven(space),
         )
 
     # Finding
@@ -112,13 +113,14 @@ class Tiers:
         answer = await authority.attempt(space, "confirm", held.read([space.generation_name]))
         if isinstance(answer, Trouble):
             return False
-        self._observe(space, held, answer[0])
+        held.observe(answer[0])
         return True
 
-    def _observe(self, space: Space, held: StoredAuthority, record: Any) -> None:
-        """Take note of a generation just read; near copies it does not prove are dropped."""
-        if not held.observe(record):
-            self.drop_near(space)
+    def _unproven(self, space: Space) -> None:
+        """Others have changed something: no near copy of this namespace is proven, nor is one being promoted."""
+        with space.lock:
+            space.version += 1
+        self.drop_near(space)
 
     def drop_near(self, space: Space) -> None:
         """Forget every near copy of a namespace in this process."""
@@ -152,7 +154,7 @@ class Tiers:
         found, generation = answer
         if found is None:
             if at_authority:
-                self._observe(space, self.of(rt, space), generation)
+                self.of(rt, space).observe(generation)
             return None
         if not await self._servable(rt, space, tier, found.record, generation if at_authority else None):
             return None
@@ -181,7 +183,7 @@ class Tiers:
                 continue
             found_many, generation = read
             if at_authority:
-                self._observe(space, self.of(rt, space), generation)
+                self.of(rt, space).observe(generation)
             for index, found in zip(left, found_many, strict=True):
                 if found is not None and await self._servable(rt, space, tier, found.record, None):
                     tier.hits += 1
@@ -198,7 +200,7 @@ class Tiers:
             return False
         held = self.of(rt, space)
         if generation is not None:
-            self._observe(space, held, generation)
+            held.observe(generation)
         elif tier is not self.authority and space.generation is not None and record.seq < space.generation.lost:
             return False  # an overwrite may not have reached this tier
         answer = verdict(record, space)
@@ -248,7 +250,15 @@ class Tiers:
     # Writing
 
     async def write(
-        self, rt: Runtime, space: Space, key: Key, record: EntryRecord, *, computed: bool, unless: Callable[[], bool]
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        record: EntryRecord,
+        *,
+        computed: bool,
+        unless: Callable[[], bool],
+        renew: Callable[[], Awaitable[bool]] | None = None,
     ) -> Answer:
         """Write one entry to the authority, then to the other tiers. `computed` answers never replace what was
         removed or overwritten after their computation began; `unless()` says so for this process."""
@@ -258,7 +268,7 @@ class Tiers:
         space.access.computed(key.digest)
         if unless():
             return Answer(False, outdated=True)
-        answer = await self._write_authority(rt, space, key, record, authority, computed=computed)
+        answer = await self._write_authority(rt, space, key, record, authority, computed=computed, renew=renew)
         if isinstance(answer, Trouble):
             return Answer(False, trouble=answer.error)
         if answer.outdated:
@@ -275,7 +285,15 @@ class Tiers:
         return answer
 
     async def _write_authority(
-        self, rt: Runtime, space: Space, key: Key, record: EntryRecord, tier: StoredTier, *, computed: bool
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        record: EntryRecord,
+        tier: StoredTier,
+        *,
+        computed: bool,
+        renew: Callable[[], Awaitable[bool]] | None,
     ) -> Answer | Trouble:
         record = tier.limited(record, self.clock.now())
         for _ in range(8):
@@ -295,7 +313,7 @@ class Tiers:
             except BackendError:
                 old = None
             newer = old is not None and old.lineage == record.lineage and old.seq > record.seq
-            if computed and newer:
+            if computed and (newer or (renew is not None and not await renew())):
                 return Answer(False, outdated=True)
             version = await tier.put(rt, space, key, record, if_version=stored.version)
             if isinstance(version, Trouble):
@@ -309,6 +327,28 @@ class Tiers:
             return Answer(True)
         return Trouble(BackendError("the entry kept changing while it was being written"))
 
+    async def write_many(self, rt: Runtime, space: Space, entries: Sequence[tuple[Key, EntryRecord]]) -> list[bool]:
+        """Write entries where nothing stands yet, one round trip per tier; answers which were written so. The others
+        are left to `write`."""
+        authority = self.authority
+        assert authority is not None
+        now = self.clock.now()
+        answers = await authority.put_many(
+            rt, space, [(key, authority.limited(record, now)) for key, record in entries], if_absent=True
+        )
+        if isinstance(answers, Trouble):
+            return [False] * len(entries)
+        written = [answer is not None for answer in answers]
+        fresh = [entry for entry, was_absent in zip(entries, written, strict=True) if was_absent]
+        for tier in self.stored:
+            if tier is authority or tier.spec.write == "around":
+                continue
+            taken = [(key, tier.limited(record, now)) for key, record in fresh if tier.takes(record.size)]
+            if isinstance(await tier.put_many(rt, space, taken), Trouble):
+                for key, _ in taken:
+                    await self._missed(rt, space, tier, key)
+        return written
+
     async def remove(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
         """Remove one entry everywhere, leaving a tombstone on the authority; answers whether there was one."""
         existed = False
@@ -321,21 +361,22 @@ class Tiers:
         for other in self.stored:
             if other is not tier and isinstance(await other.delete(rt, space, key), Trouble):
                 await self._missed(rt, space, other, key)
-        if isinstance(answer, Trouble):
-            return answer
-        return existed or answer
+        return answer
 
     async def _bury(self, rt: Runtime, space: Space, key: Key, tier: StoredTier) -> bool:
-        store, name = tier.store(rt.face), space.entry_name(key)
-        stored = await store.get(name)
+        store, name, held = tier.store(rt.face), space.entry_name(key), self.of(rt, space)
+        stored, record_of_generation = await held.read([name, space.generation_name])
+        held.observe(record_of_generation)
         existed = False
         if stored:
             try:
                 record = tier.decode(space, name, stored)
-                existed = record.kind != TOMBSTONE and verdict(record, space) != "dead"
             except BackendError:
                 existed = False
-        generation: Generation = await self.of(rt, space).bump(cut=True)
+            else:
+                gone = freshness(record.stale_at, record.expires_at, self.clock.now()) is Freshness.GONE
+                existed = record.kind != TOMBSTONE and not gone and await held.servable(record)
+        generation: Generation = await held.bump(cut=True)
         now = self.clock.now()
         tombstone = EntryRecord(
             TOMBSTONE, now, b"", expires_at=now + TOMBSTONE_SECONDS, lineage=generation.lineage, seq=generation.seq

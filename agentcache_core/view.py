@@ -12,7 +12,7 @@ from agentcache_core.clock import SYSTEM_CLOCK, Clock
 from agentcache_core.codec.encrypt import Keyring
 from agentcache_core.codec.registered import serializers_for
 from agentcache_core.codec.serialize import Serializer
-from agentcache_core.engine import Engine, Wish
+from agentcache_core.engine import Engine
 from agentcache_core.errors import AgentCacheError, CacheClosed, ConfigurationError
 from agentcache_core.events import Events
 from agentcache_core.figures import Figures
@@ -30,6 +30,7 @@ from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.stats import Stats, TierStats, snapshot
 from agentcache_core.tier import bytes_of
+from agentcache_core.wish import Wish
 
 if TYPE_CHECKING:
     from agentcache_core.similar import Similar

@@ -34,7 +34,7 @@ class Slow:
 
 
 def _joined(cache: Cache, number: int) -> None:
-    from agentcache_core.engine import FLIGHTS
+    from agentcache_core.computing import FLIGHTS
 
     deadline = time.monotonic() + 30
     while sum(flight.followers for flight in FLIGHTS._open.values()) < number:

@@ -1,0 +1,228 @@
+"""Storing answers: from a value and a wish to an entry in every tier that takes it, and the reasons why not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from agentcache_core.codec.serialize import Serializer, dumps, is_immutable
+from agentcache_core.cuts import Cuts
+from agentcache_core.errors import BackendError, NotWritten, UnstorableValue
+from agentcache_core.events import Events
+from agentcache_core.keys import Key
+from agentcache_core.model import Cost
+from agentcache_core.runtime import Runtime
+from agentcache_core.settings import Settings
+from agentcache_core.space import Space, Stamp
+from agentcache_core.store.entries import EntryRecord
+from agentcache_core.tier import Trouble
+from agentcache_core.tiering import Tiers
+from agentcache_core.wish import Wish
+
+Renew = Callable[[], Awaitable[bool]]
+After = Callable[[Runtime, Space, Key, object, Any, EntryRecord], Awaitable[None]]
+
+
+def _never() -> bool:
+    return False
+
+
+class Writer:
+    """Puts answers into the tiers of one cache. `after` is awaited for each answer that was stored."""
+
+    def __init__(self, tiers: Tiers, settings: Settings, events: Events, after: After) -> None:
+        self._after = after
+        self.tiers = tiers
+        self.settings = settings
+        self.events = events
+        self._now = settings.clock.now
+        self._serializers = tuple(settings.serializers)
+
+    def known(self, wish: Wish) -> tuple[Serializer, ...]:
+        """The serializers of one call: its own before the cache's."""
+        return (*wish.serializers, *self._serializers) if wish.serializers else self._serializers
+
+    def pack(self, value: Any, wish: Wish) -> bytes:
+        """The payload of a value; `UnstorableValue` where it would not come back equal in type and value."""
+        return dumps(value, serializers=self.known(wish))
+
+    async def store(
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        value: Any,
+        wish: Wish,
+        *,
+        request: object = None,
+        stamp: Stamp | None = None,
+        since: int | None = None,
+        renew: Renew | None = None,
+    ) -> bool:
+        """Store one answer; answers whether it is stored. `stamp` and `since` say when its computation began.
+
+        Raises `UnstorableValue`, and with `durable` or `strict` `NotWritten`.
+        """
+        if not self.settings.writes or wish.control.no_store:
+            return False
+        keep_object = self.tiers.local and is_immutable(value)
+        payload = None if keep_object else self.pack(value, wish)
+        computed = stamp is not None
+        if stamp is None:
+            answer = await self.tiers.stamp(rt, space, wish.tags, fresh=True)
+            if isinstance(answer, Trouble):
+                return self.not_written(space, key, wish, answer.error)
+            stamp = answer
+        record = self.record(key, payload, wish, stamp, request=request)
+        kept = value if keep_object else payload
+        stored = await self.keep(
+            rt, space, key, record, kept, packed=not keep_object, computed=computed, since=since, wish=wish, renew=renew
+        )
+        if stored:
+            await self._after(rt, space, key, request, value, record)
+        return stored
+
+    def record(
+        self, key: Key, payload: bytes | None, wish: Wish, stamp: Stamp, *, request: object = None
+    ) -> EntryRecord:
+        """The entry of an answer stored now."""
+        now, lifetime = self._now(), wish.lifetime
+        stale_at = lifetime.stale_at(now)
+        return EntryRecord(
+            key.kind,
+            now,
+            payload,
+            plain=key.plain,
+            stale_at=stale_at,
+            stale_while_revalidate=lifetime.stale_while_revalidate,
+            stale_if_error=lifetime.stale_if_error,
+            expires_at=lifetime.gone_at(stale_at),
+            tags=stamp.tags,
+            lineage=stamp.lineage,
+            seq=stamp.seq,
+            cost=wish.cost or Cost(),
+            content_type=wish.content_type,
+            meta=wish.entry_meta(),
+            request=self._kept_request(request),
+        )
+
+    async def store_many(
+        self,
+        rt: Runtime,
+        space: Space,
+        pairs: Sequence[tuple[Key, Any]],
+        wish: Wish,
+        *,
+        requests: Sequence[object] = (),
+    ) -> int:
+        """`store` for several pairs, one round trip per tier where nothing stands in their place yet; answers how
+        many are stored."""
+        if self.tiers.local or not self.settings.writes or wish.control.no_store or len(pairs) < 2:
+            asked = list(requests) or [None] * len(pairs)
+            return sum(
+                [
+                    await self.store(rt, space, key, value, wish, request=request)
+                    for (key, value), request in zip(pairs, asked, strict=True)
+                ]
+            )
+        payloads = [self.pack(value, wish) for _, value in pairs]
+        stamp = await self.tiers.stamp(rt, space, wish.tags, fresh=True)
+        if isinstance(stamp, Trouble):
+            return sum(self.not_written(space, key, wish, stamp.error) for key, _ in pairs)
+        listed = [
+            (key, self.record(key, payload, wish, stamp)) for (key, _), payload in zip(pairs, payloads, strict=True)
+        ]
+        taken = await self.tiers.write_many(rt, space, listed)
+        stored = 0
+        for index, ((key, record), written) in enumerate(zip(listed, taken, strict=True)):
+            if written:
+                kept = self._kept(space, key, record, record.payload, packed=True, outdated=_never)
+            else:
+                kept = await self.keep(
+                    rt, space, key, record, record.payload, packed=True, computed=False, since=None, wish=wish
+                )
+            if kept:
+                stored += 1
+                await self._after(rt, space, key, requests[index] if requests else None, pairs[index][1], record)
+        return stored
+
+    async def keep(
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        record: EntryRecord,
+        value: Any,
+        *,
+        packed: bool,
+        computed: bool,
+        since: int | None,
+        wish: Wish | None = None,
+        renew: Renew | None = None,
+    ) -> bool:
+        """Write an entry to every tier that takes it; answers whether the authority has it. `renew` proves, just
+        before something is overwritten, that the lease under which it was computed is still held."""
+        tags = [tag for tag, _ in record.tags]
+        cuts = Cuts(space)
+
+        def outdated() -> bool:
+            return since is not None and not cuts.stands(since, key.address, key.plain, tags)
+
+        if not self.tiers.local:
+            self._supersede_near(space, key)
+            answer = await self.tiers.write(rt, space, key, record, computed=computed, unless=outdated, renew=renew)
+            if answer.trouble is not None:
+                return self.not_written(space, key, wish, answer.trouble)
+            if answer.outdated:
+                return self.outdated(space, key)
+        return self._kept(space, key, record, value, packed=packed, outdated=outdated)
+
+    def _kept(
+        self, space: Space, key: Key, record: EntryRecord, value: Any, *, packed: bool, outdated: Callable[[], bool]
+    ) -> bool:
+        """The near copy of an entry, and its counting."""
+        near = self.tiers.near
+        if near is not None and (not packed or near.takes(len(value))):
+            kept = self.tiers.keep_near(space, key, record, value, packed=packed, unless=outdated)
+            if self.tiers.local and not kept:
+                return self.outdated(space, key)
+        elif self.tiers.local:
+            return self.refused(space, key, "larger than the memory tier takes")
+        space.counters.stores += 1
+        space.counters.bytes_stored += len(value) if isinstance(value, bytes | str) else 16
+        if self.events.active:
+            self.events.tell(
+                "store", tenant=space.tenant, namespace=space.namespace, kind=key.kind, detail={"key": key.digest.hex()}
+            )
+        return True
+
+    def _supersede_near(self, space: Space, key: Key) -> None:
+        """The near copy must not outlive what it is a copy of, and a copy read before must not come after."""
+        with space.lock:
+            space.version += 1
+        if self.tiers.near is not None:
+            home = self.tiers.near.home(space.tenant, space.namespace, key.kind)
+            self.tiers.near.remove(home, key.address)
+
+    def outdated(self, space: Space, key: Key) -> bool:
+        return self.refused(space, key, "invalidated while it was computed")
+
+    def refused(self, space: Space, key: Key, reason: str) -> bool:
+        space.counters.not_stored += 1
+        space.counters.because(reason)
+        self.events.tell("not_stored", tenant=space.tenant, namespace=space.namespace, kind=key.kind, reason=reason)
+        return False
+
+    def not_written(self, space: Space, key: Key, wish: Wish | None, error: BackendError) -> bool:
+        if self.settings.strict or (wish is not None and wish.durable):
+            raise NotWritten(f"the authority did not take the write: {error}") from error
+        return self.refused(space, key, "the authority did not take the write")
+
+    def _kept_request(self, request: object) -> bytes | None:
+        """The request itself, kept beside recorded answers so that a later miss can be told apart from it."""
+        if request is None or self.settings.mode not in ("record", "refresh"):
+            return None
+        try:
+            return dumps(request, serializers=self._serializers)
+        except UnstorableValue:
+            return None
