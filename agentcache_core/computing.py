@@ -103,7 +103,7 @@ class Computation:
         token = enter(flight)
         turn = None
         try:
-            if self._will_store(wish) and not (wish.control.refresh or wish.control.no_cache):
+            if self._will_store(wish) and self.settings.reads and not (wish.control.refresh or wish.control.no_cache):
                 look = functools.partial(self._look, rt, space, key, wish)
                 turn = await self.leases.turn(rt, space, key, look, nested=nested)
             if isinstance(turn, Found):
