@@ -20,6 +20,7 @@ from agentcache_service.middleware import BodyLimit, Observe, SecurityHeaders
 from agentcache_service.policy import guards_of
 from agentcache_service.service import Service, build_service
 from agentcache_service.settings import Settings
+from agentcache_service.web.pages import error_page
 
 _log = structlog.get_logger("agentcache_service")
 
@@ -46,6 +47,7 @@ def build_app(settings: Settings | None = None, *, service: Service | None = Non
     )
     app.state.service = service
     install_error_shape(app)
+    app.state.error_page = error_page
     for module in ROUTER_MODULES:
         app.include_router(module.router)
     app.mount("/static", StaticFiles(packages=[("agentcache_service.web", "static")]), name="static")

@@ -14,9 +14,10 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from agentcache_service import operations_routes
+from agentcache_service.cacheapi import listener_routes, listeners
 from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, session_routes
-from agentcache_service.jobs import JobFunction, Repeated
+from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
 from agentcache_service.mail import SEND_MAIL, SendMail
 from agentcache_service.market import creator_routes, listing_routes, purchase_routes
 from agentcache_service.market import jobs as market_jobs
@@ -24,7 +25,11 @@ from agentcache_service.matrix import Row
 from agentcache_service.money import jobs as money_jobs
 from agentcache_service.money import routes as billing_routes
 from agentcache_service.service import Service
+from agentcache_service.usage import alerts, report
 from agentcache_service.usage import routes as usage_routes
+from agentcache_service.usage.sweeping import SWEEP, sweep
+from agentcache_service.web import account_pages, dashboard_pages, outbox_pages, public_pages
+from agentcache_service.webhooks import delivery
 
 
 class RouterModule(Protocol):
@@ -46,6 +51,7 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     usage_routes,
     # cacheapi
     cache_routes,
+    listener_routes,
     # market
     listing_routes,
     purchase_routes,
@@ -53,11 +59,20 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     # money
     billing_routes,
     # web
+    public_pages,
+    dashboard_pages,
+    account_pages,
+    outbox_pages,
 )
 
 REPEATED: tuple[Repeated, ...] = (
     # usage
+    Repeated(alerts.CHECK_LIMITS, every_minute),
+    Repeated(alerts.CHECK_ANOMALIES, hourly),
+    Repeated(report.WEEKLY, report.week_slot),
+    Repeated(SWEEP, every_minute),
     # cacheapi
+    Repeated(listeners.TICK, every_minute),
     # market
     *market_jobs.REPEATED,
     # money
@@ -71,6 +86,13 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         SEND_MAIL: SendMail(service.mail, service.vault, sender=service.settings.mail_from),
         accounts.RESET_REQUESTED: partial(accounts.do_reset_request, service),
         accounts.RESEND_REQUESTED: partial(accounts.do_resend_request, service),
+        alerts.CHECK_LIMITS: partial(alerts.check_limits, service),
+        alerts.CHECK_ANOMALIES: partial(alerts.check_anomalies, service),
+        report.WEEKLY: partial(report.send_weekly, service),
+        SWEEP: partial(sweep, service),
+        listeners.TICK: partial(listeners.tick, service),
+        listeners.CHECK: partial(listeners.check, service),
+        delivery.DELIVER: partial(delivery.deliver, service),
     }
     functions.update(market_jobs.jobs(service))
     functions.update(money_jobs.jobs(service))

@@ -33,6 +33,7 @@ class Row:
 
     `expect` maps every name in `CALLERS` to a status. `seed(service, org_id, user_id)` makes what the path or body
     names and returns the values put into `{…}` of `path`, `body` and `query`. `staff` adds a row for a platform admin.
+    `streams` marks an answer without end: only its head is read.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Row:
     headers: Mapping[str, str] = field(default_factory=dict)
     seed: Seed | None = None
     staff: int | None = None
+    streams: bool = False
 
     def but(self, **statuses: int) -> Row:
         """The same row with some callers' statuses changed."""

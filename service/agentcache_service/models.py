@@ -6,6 +6,7 @@ Tables live beside the code that owns them, in `<area>/tables.py`. An area is ad
 from __future__ import annotations
 
 from agentcache_service import audit_tables, jobs_tables
+from agentcache_service.cacheapi import tables as cacheapi_tables
 from agentcache_service.identity import tables as identity_tables
 from agentcache_service.market import integration_tables
 from agentcache_service.market import tables as market_tables
@@ -19,6 +20,7 @@ AREAS = (
     jobs_tables,
     identity_tables,
     usage_tables,
+    cacheapi_tables,
     ledger_tables,
     billing_tables,
     market_tables,

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import service_world as world_module
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from service_conftest import make_service, make_settings
 from starlette.testclient import TestClient
 
 from agentcache_service.app import build_app
 from agentcache_service.areas import ROUTER_MODULES
+from agentcache_service.clock import FixedClock
 from agentcache_service.matrix import CALLERS, Row
 from agentcache_service.policy import KEY_SCOPES, guards_of
 from agentcache_service.service import Service
@@ -58,14 +61,63 @@ def _filled(value: Any, names: Mapping[str, str]) -> Any:
     return value
 
 
+@pytest.fixture(scope="module")
+def app_and_worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, FastAPI, dict[str, Any]]]:
+    """One service for all rows, and one world for each scope a route may need; built once, for building takes time."""
+    service = make_service(make_settings(tmp_path_factory.mktemp("matrix")), FixedClock())
+    yield service, build_app(service=service), {}
+    service.close()
+
+
+def _head_status(app: FastAPI, row: Row, headers: Mapping[str, str]) -> int:
+    """The status of an answer without end: the app is left as soon as it has sent its head."""
+    import asyncio
+
+    started: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0)
+        if not started:
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            started.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": row.method,
+        "path": row.path,
+        "raw_path": row.path.encode(),
+        "query_string": b"",
+        "headers": [
+            (name.lower().encode(), value.encode()) for name, value in {"host": "testserver", **headers}.items()
+        ],
+        "client": ("testclient", 1),
+        "server": ("testserver", 80),
+        "scheme": "http",
+    }
+    asyncio.run(app(scope, receive, send))
+    return started[0]
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
-def test_every_caller_gets_the_status_the_table_says(row: Row, service: Service) -> None:
-    world = world_module.build_world(service, scope=_scope_of(row))
+def test_every_caller_gets_the_status_the_table_says(
+    row: Row, app_and_worlds: tuple[Service, FastAPI, dict[str, Any]]
+) -> None:
+    service, app, worlds = app_and_worlds
+    scope = _scope_of(row)
+    if scope not in worlds:
+        worlds[scope] = world_module.build_world(service, scope=scope)
+    world = worlds[scope].signed_in_again(service)  # a row may have ended sessions
     expected = dict(row.expect)
     if row.staff is not None:
         expected["staff"] = row.staff
-    # closing the app would close the database between callers, so it is not entered as a context
-    browser = TestClient(build_app(service=service), follow_redirects=False)
+    # entering the app as a context would start its threads
+    browser = TestClient(app, follow_redirects=False)
     got = {}
     for name in expected:
         names = dict(row.seed(service, world.org_id, world.admin_id)) if row.seed else {}
@@ -79,5 +131,8 @@ def test_every_caller_gets_the_status_the_table_says(row: Row, service: Service)
         if row.query is not None:
             sent["params"] = _filled(row.query, names)
         browser.cookies.clear()
+        if row.streams:
+            got[name] = _head_status(app, row, sent["headers"])
+            continue
         got[name] = browser.request(row.method, _filled(row.path, names), **sent).status_code
     assert got == expected

@@ -35,6 +35,14 @@ class World:
     admin_id: str
     callers: Mapping[str, Caller]
 
+    def signed_in_again(self, service: Service) -> World:
+        """The same people with new sessions."""
+        fresh = {
+            name: sign_in(service, caller.user_id, second_factor=name == "staff") if caller.user_id else caller
+            for name, caller in self.callers.items()
+        }
+        return World(self.org_id, self.admin_id, fresh)
+
 
 def make_user(service: Service, name: str, *, role: str = "user") -> str:
     now = service.clock.now()
@@ -108,13 +116,13 @@ def org_of(service: Service, org_id: str) -> Org:
 def build_world(service: Service, *, scope: str | None) -> World:
     """Everybody. `scope` is what the route under test needs of a key: `wrong_scope` has every other one."""
     admin, member, viewer, stranger, staff = (
-        make_user(service, name, role="admin" if name == "staff" else "user")
+        make_user(service, f"{name}-{scope}".replace(":", "-").lower(), role="admin" if name == "staff" else "user")
         for name in ("admin", "member", "viewer", "stranger", "staff")
     )
-    org_id = make_org(service, admin)
+    org_id = make_org(service, admin, plan="enterprise")
     add_member(service, org_id, member, "member")
     add_member(service, org_id, viewer, "viewer")
-    other = make_org(service, stranger, name="Others")
+    other = make_org(service, stranger, name="Others", plan="enterprise")
     others = tuple(item for item in SCOPES if item != scope)
     callers = {
         "admin": sign_in(service, admin),

@@ -60,7 +60,7 @@ def get(
     except KeyingError as problem:
         raise Unprocessable(f"This request has no key: {problem}", code="unkeyable") from None
     if hit is None:
-        service.meter.count(place.org_id, place.namespace, place.now, requests=1, misses=1)
+        service.meter.count(place.org_id, place.namespace, place.now, misses=1)
         service.metrics.cache.labels("get", "miss").inc()
         return None, b""
     body = hit.value if isinstance(hit.value, bytes) else _as_json(hit.value)
@@ -69,7 +69,6 @@ def get(
         place.org_id,
         place.namespace,
         place.now,
-        requests=1,
         hits=1,
         semantic_hits=int(hit.how == "semantic"),
         bytes_out=len(body),
@@ -177,7 +176,6 @@ def put(
         place.org_id,
         place.namespace,
         place.now,
-        requests=1,
         sets=1,
         bytes_in=len(payload),
         duplicate_sets=int(duplicate),

@@ -72,6 +72,10 @@ class CacheEngine:
         view = self.view(org_id, namespace)
         return view._space.entry_name(view.key(request)).hex()
 
+    def has(self, name: bytes) -> bool:
+        """True when storage has something alive under this name."""
+        return bool(self.objects.get(name))
+
     def entries(self, org_id: str, namespace: str) -> Iterator[tuple[bytes, EntryRecord]]:
         """The living entries of a namespace, by scan: (name in storage, record)."""
         view = self.view(org_id, namespace)

@@ -156,6 +156,7 @@ def _place(request: Request, caller: Principal, namespace: str, *, writes: bool 
     service = service_of(request)
     place = enter(service, caller, namespace, writes=writes)
     admit_request(service, place)
+    service.meter.count(place.org_id, place.namespace, place.now, requests=1)
     return service, place
 
 

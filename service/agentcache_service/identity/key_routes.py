@@ -118,7 +118,8 @@ def revoke_key(key_id: str, request: Request, caller: Principal = require("keys:
     return Done()
 
 
-def _a_key(service: Service, org_id: str, user_id: str) -> dict[str, str]:
+def a_key(service: Service, org_id: str, user_id: str) -> dict[str, str]:
+    """A key for tests of access."""
     owner = Principal(kind="session", user_id=user_id, org_id=org_id, role="admin")
     with service.db.write() as session:
         return {"key_id": keys.create_key(service, session, owner, name="seed").row.id}
@@ -127,6 +128,6 @@ def _a_key(service: Service, org_id: str, user_id: str) -> dict[str, str]:
 ACCESS: tuple[Row, ...] = (
     Row("GET", "/api/keys", for_sessions(least="member", other_tenant=200)),
     Row("POST", "/api/keys", for_sessions(201, least="admin", other_tenant=201), body={"name": "new"}),
-    Row("POST", "/api/keys/{key_id}/rotate", for_sessions(201, least="admin"), seed=_a_key),
-    Row("DELETE", "/api/keys/{key_id}", for_sessions(least="admin"), seed=_a_key),
+    Row("POST", "/api/keys/{key_id}/rotate", for_sessions(201, least="admin"), seed=a_key),
+    Row("DELETE", "/api/keys/{key_id}", for_sessions(least="admin"), seed=a_key),
 )

@@ -266,7 +266,8 @@ def _our_org(_service: Service, org_id: str, _user_id: str) -> dict[str, str]:
     return {"org_id": org_id}
 
 
-def _our_namespace(service: Service, org_id: str, user_id: str) -> dict[str, str]:
+def our_namespace(service: Service, org_id: str, user_id: str) -> dict[str, str]:
+    """A namespace, and a name for another, for tests of access."""
     owner = Principal(kind="session", user_id=user_id, org_id=org_id, role="admin")
     with service.db.write() as session:
         count = len(orgs.namespaces(session, org_id))
@@ -284,17 +285,17 @@ ACCESS: tuple[Row, ...] = (
         "POST",
         "/api/orgs/{org_id}/namespaces",
         for_sessions(201, least="admin"),
-        seed=_our_namespace,
+        seed=our_namespace,
         body={"name": "{new}", "nodes": ["metadata_cache"]},
     ),
     Row(
         "PUT",
         "/api/orgs/{org_id}/namespaces/{name}/nodes",
         for_sessions(least="admin"),
-        seed=_our_namespace,
+        seed=our_namespace,
         body={"nodes": [{"preset": "metadata_cache", "settings": {"ttl_s": 60}}]},
     ),
-    Row("DELETE", "/api/orgs/{org_id}/namespaces/{name}", for_sessions(least="admin"), seed=_our_namespace),
+    Row("DELETE", "/api/orgs/{org_id}/namespaces/{name}", for_sessions(least="admin"), seed=our_namespace),
     Row("GET", "/api/orgs/{org_id}/members", for_sessions(least="viewer"), seed=_our_org),
     Row("GET", "/api/orgs/{org_id}/audit", for_sessions(least="admin"), seed=_our_org),
 )

@@ -133,7 +133,8 @@ def remove(body: RemoveBody, request: Request, caller: Principal = require("acco
     return Done()
 
 
-def _a_session(service: Service, _org_id: str, user_id: str) -> dict[str, str]:
+def a_session(service: Service, _org_id: str, user_id: str) -> dict[str, str]:
+    """A session of the user for tests of access."""
     with service.db.write() as session:
         sessions.open_session(service, session, user_id=user_id, agent="the one to end")
     with service.db.read() as session:
@@ -146,7 +147,7 @@ _ONLY_OWNER = {**for_sessions(404, least="viewer"), "admin": 200}
 
 ACCESS: tuple[Row, ...] = (
     Row("GET", "/api/account/sessions", _EACH_OWN),
-    Row("DELETE", "/api/account/sessions/{session_id}", _ONLY_OWNER, seed=_a_session),
+    Row("DELETE", "/api/account/sessions/{session_id}", _ONLY_OWNER, seed=a_session),
     Row("POST", "/api/account/second-factor", _EACH_OWN),
     Row(
         "POST",

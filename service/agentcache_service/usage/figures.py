@@ -93,25 +93,49 @@ def sum_days(
     return {row[0]: {name: int(value) for name, value in zip(FIGURES, row[1:], strict=True)} for row in rows}
 
 
-def projected(sums: Mapping[str, int], now: datetime) -> int:
-    """The month's saved micro-USD if the rest of it goes on like its days so far."""
+def saved_micros(sums: Mapping[str, int], *, bandwidth_gb_usd: float) -> int:
+    """Micro-USD saved: what answered calls had cost to compute, and the bytes that were not moved from their origin."""
+    return sums["saved_micros"] + round(sums["bytes_saved"] / quota.GB * bandwidth_gb_usd * 1_000_000)
+
+
+def projected(micros: int, now: datetime) -> int:
+    """The month's micro-USD if the rest of it goes on like its days so far."""
     days = calendar.monthrange(now.year, now.month)[1]
     begun = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     passed = max((now - begun) / timedelta(days=1), 1 / 24)
-    return int(sums["saved_micros"] * days / passed)
+    return int(micros * days / passed)
 
 
 def stats(service: Service, org_id: str) -> dict[str, Any]:
     """This month, all time, per namespace, and the month's projection."""
     service.meter.flush()
-    now = service.clock.now()
+    now, price = service.clock.now(), service.plans.unit_costs["bandwidth_gb_usd"]
     with service.db.read() as session:
         month = sum_days(session, org_id, since=f"{now:%Y-%m}-01")[""]
         ever = sum_days(session, org_id)[""]
         rooms = sum_days(session, org_id, since=f"{now:%Y-%m}-01", by_namespace=True)
+
+    def complete(sums: Mapping[str, int]) -> dict[str, Any]:
+        return {**totals(sums), "cost_saved_micros": saved_micros(sums, bandwidth_gb_usd=price)}
+
     return {
-        "month": totals(month),
-        "all_time": totals(ever),
-        "namespaces": {name: totals(sums) for name, sums in sorted(rooms.items())},
-        "projected_saved_micros": projected(month, now),
+        "month": complete(month),
+        "all_time": complete(ever),
+        "namespaces": {name: complete(sums) for name, sums in sorted(rooms.items())},
+        "projected_saved_micros": projected(saved_micros(month, bandwidth_gb_usd=price), now),
     }
+
+
+def series(session: Session, org_id: str, now: datetime, *, days: int = 30) -> list[dict[str, Any]]:
+    """One point per day, oldest first, days without any call included."""
+    first = now - timedelta(days=days - 1)
+    columns = [func.sum(getattr(UsageDay, name)) for name in FIGURES]
+    rows = session.execute(
+        select(UsageDay.day, *columns)
+        .where(UsageDay.org_id == org_id, UsageDay.day >= f"{first:%Y-%m-%d}")
+        .group_by(UsageDay.day)
+    )
+    known = {row[0]: dict(zip(FIGURES, map(int, row[1:]), strict=True)) for row in rows}
+    nothing = dict.fromkeys(FIGURES, 0)
+    names = [f"{first + timedelta(days=offset):%Y-%m-%d}" for offset in range(days)]
+    return [{"day": name, **known.get(name, nothing)} for name in names]

@@ -80,6 +80,7 @@ class Totals(BaseModel):
     duplicate_bytes: int
     dedup_rate: float | None
     saved_micros: int
+    cost_saved_micros: int
 
 
 class StatsAnswer(BaseModel):

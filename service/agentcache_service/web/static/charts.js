@@ -1,0 +1,48 @@
+// Charts of the dashboard, drawn with Observable Plot from figures in the page. A table beside each says the same.
+"use strict";
+
+const STYLE = "plot"; // fixed, so that the one style sheet Plot writes has a known digest (Content-Security-Policy)
+
+function draw(place) {
+  const days = JSON.parse(place.dataset.points).map((point) => ({ ...point, day: new Date(point.day) }));
+  const width = Math.max(280, place.clientWidth);
+  const common = { className: STYLE, width, height: 230, marginLeft: 52, marginBottom: 28, x: { label: null, type: "band",
+    tickFormat: (day) => (width < 500 && day.getUTCDate() % 7 ? "" : d3.utcFormat(width < 700 && day.getUTCDate() % 3 ? "" : "%-d %b")(day)), tickSize: 0 },
+    ariaLabel: place.dataset.label };
+  const chart = place.dataset.chart === "requests" ? requests(days, common) : saved(days, common);
+  place.replaceChildren(chart);
+}
+
+function requests(days, common) {
+  const bars = days.flatMap((point) => [
+    { day: point.day, count: point.hits, kind: "hit" },
+    { day: point.day, count: point.misses, kind: "miss" },
+  ]);
+  return Plot.plot({ ...common, y: { label: null, grid: true, ticks: 4, tickFormat: "~s", nice: true },
+    marks: ["hit", "miss"].map((kind) => Plot.barY(bars.filter((bar) => bar.kind === kind), {
+      x: "day", y1: kind === "hit" ? 0 : (bar) => days.find((point) => +point.day === +bar.day).hits,
+      y2: kind === "hit" ? "count" : (bar) => days.find((point) => +point.day === +bar.day).hits + bar.count,
+      className: `bar-${kind}`, fill: kind === "hit" ? "var(--bar)" : "var(--bar-2)", rx: 2, inset: 1,
+      title: (bar) => `${d3.utcFormat("%-d %B")(bar.day)}: ${bar.count} ${kind === "hit" ? "hits" : "misses"}` })) });
+}
+
+function saved(days, common) {
+  let sum = 0;
+  const sums = days.map((point) => ({ day: point.day, usd: (sum += point.saved_micros) / 1e6 }));
+  return Plot.plot({ ...common, x: { ...common.x, type: "utc", ticks: Math.min(6, Math.floor(width(common) / 90)), tickFormat: d3.utcFormat("%-d %b") },
+    y: { label: null, grid: true, ticks: 4, tickFormat: (usd) => `$${d3.format("~g")(usd)}`, nice: true, zero: true },
+    marks: [
+      Plot.areaY(sums, { x: "day", y: "usd", fill: "var(--accent-soft)", curve: "monotone-x" }),
+      Plot.lineY(sums, { x: "day", y: "usd", stroke: "var(--bar)", strokeWidth: 2.2, curve: "monotone-x" }),
+    ] });
+}
+
+function width(common) {
+  return common.width - common.marginLeft;
+}
+
+for (const place of document.querySelectorAll("[data-chart]")) {
+  draw(place);
+  let timer;
+  new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(() => draw(place), 120); }).observe(place);
+}
