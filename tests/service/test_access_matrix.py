@@ -62,10 +62,10 @@ def _filled(value: Any, names: Mapping[str, str]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def app_and_worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, FastAPI, dict[str, Any]]]:
-    """One service for all rows, and one world for each scope a route may need; built once, for building takes time."""
+def service_and_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, FastAPI]]:
+    """One service and app for all rows: building them takes longer than a row does."""
     service = make_service(make_settings(tmp_path_factory.mktemp("matrix")), FixedClock())
-    yield service, build_app(service=service), {}
+    yield service, build_app(service=service)
     service.close()
 
 
@@ -105,14 +105,9 @@ def _head_status(app: FastAPI, row: Row, headers: Mapping[str, str]) -> int:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
-def test_every_caller_gets_the_status_the_table_says(
-    row: Row, app_and_worlds: tuple[Service, FastAPI, dict[str, Any]]
-) -> None:
-    service, app, worlds = app_and_worlds
-    scope = _scope_of(row)
-    if scope not in worlds:
-        worlds[scope] = world_module.build_world(service, scope=scope)
-    world = worlds[scope].signed_in_again(service)  # a row may have ended sessions
+def test_every_caller_gets_the_status_the_table_says(row: Row, service_and_app: tuple[Service, FastAPI]) -> None:
+    service, app = service_and_app
+    world = world_module.build_world(service, scope=_scope_of(row))
     expected = dict(row.expect)
     if row.staff is not None:
         expected["staff"] = row.staff
