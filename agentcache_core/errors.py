@@ -84,6 +84,14 @@ class UnreadableFrame(CorruptFrame):
     not held here. A miss and an event, but nothing to remove."""
 
 
+class MissingDictionary(UnreadableFrame):
+    """A frame compressed with a dictionary that is not loaded here (yet): `number` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the frame needs dictionary {number}, which is not held here")
+        self.number = number
+
+
 class MissingBlob(CorruptFrame):
     """An entry names a blob that is not there (any more). A miss and an event; the entry may go."""
 

@@ -196,6 +196,7 @@ async def live_entries(
     assert authority is not None
     store, held = authority.store(rt.face), tiers.of(rt, space)
     held.observe((await held.read([space.generation_name]))[0])
+    await authority.prepare(rt, space)
     async for stat in store.scan(space.entries_prefix):
         stored = await store.get(stat.name)
         if not stored:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import ormsgpack
 
 from agentcache_core import access
+from agentcache_core.codec.dictionary import MOST_SAMPLES, train
 from agentcache_core.errors import BackendError
 from agentcache_core.moves import Mover, survey
 from agentcache_core.policy.placement import LIST_PRICES, Place, Plan, Policy, Prices, Rules, plan
@@ -20,7 +21,9 @@ from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Ban, Generation, Space
 from agentcache_core.store.blobs import GRACE
-from agentcache_core.store.ledger import Ledger, tenants
+from agentcache_core.store.dictionaries import save
+from agentcache_core.store.entries import EntryRecord
+from agentcache_core.store.ledger import ASSET_KIND, Ledger, tenants
 from agentcache_core.store.sweep import SweepReport, VerifyReport, sweep, verify
 from agentcache_core.store.vectors import prune_vectors
 from agentcache_core.tier import StoredTier
@@ -31,6 +34,7 @@ FIRST_AFTER: Final = 600.0
 EVERY: Final = 24 * 3600.0
 LEASE_SECONDS: Final = 600.0
 BAN_AGE: Final = 3600.0
+MOST_READ: Final = 10_000
 _SCHEMES: Final = {"rediss": "redis", "unix": "redis", "redis+cluster": "redis", "gs": "s3", "gcs": "s3", "az": "s3"}
 
 
@@ -39,8 +43,9 @@ class MaintenanceReport:
     """What maintenance did, or on a dry run would do.
 
     swept: a `SweepReport` for each tier. expired: entries dropped from memory. plan: the moves between tiers and what
-    they save in US dollars a month. moved: moves made. vectors: vector records
-    removed because their entries are gone. trouble: for each tier that failed, why.
+    they save in US dollars a month. moved: moves made. dictionaries: for each kind that got a new one, the size of
+    answers with it as a share of their size without. vectors: vector records removed because their entries are gone.
+    trouble: for each tier that failed, why.
     """
 
     dry_run: bool
@@ -50,6 +55,7 @@ class MaintenanceReport:
     plan: Plan = field(default_factory=Plan)
     moved: int = 0
     vectors: int = 0
+    dictionaries: dict[str, float] = field(default_factory=dict)
     trouble: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,9 +91,12 @@ class Maintenance:
             await self._write_use_back(rt, space, report)
         judged = Verdicts(self._authority.store(rt.face), space)
         for tier in self._tiers.stored:
+            await self._guarded(tier, report, tier.prepare(rt, space))
             await self._sweep(rt, space, tier, judged, report, grace)
         pruned = prune_vectors(self._authority.store(rt.face), space.tenant_prefix, now=self._now(), dry_run=dry_run)
         report.vectors = await self._guarded(self._authority, report, pruned) or 0
+        if not report.trouble:
+            await self._guarded(self._authority, report, self._train(rt, space, report))
         if not dry_run and not report.trouble and not any(swept.unreadable for swept in report.swept.values()):
             report.bans_dropped = await self._drop_bans(rt, space, judged, report)
         if move and len(self._tiers.stored) > 1 and not report.trouble:
@@ -140,6 +149,22 @@ class Maintenance:
         swept = await self._guarded(tier, report, work)
         if swept is not None:
             report.swept[tier.name] = swept.plus(report.swept.get(tier.name))
+
+    async def _train(self, rt: Runtime, space: Space, report: MaintenanceReport) -> None:
+        """Train a dictionary for each kind whose answers it makes smaller; stored on every tier before it is used."""
+        authority = self._authority
+        held = authority.dictionaries[space.tenant]
+        ledger = Ledger(authority.store(rt.face), authority.pipeline(space), space.tenant_prefix)
+        for kind, samples in (await sampled(ledger)).items():
+            current = held.current(kind)
+            trained = train(samples, None if current is None else current[1])
+            if trained is None:
+                continue
+            report.dictionaries[kind] = trained.ratio
+            for tier in self._tiers.stored if not report.dry_run else ():
+                store, pipeline = tier.store(rt.face), tier.pipeline(space)
+                await save(store, pipeline, space.tenant_prefix, kind, trained, now=self._now())
+                tier.dictionaries[space.tenant].add(trained.number, kind, trained.content, self._now())
 
     async def _drop_bans(self, rt: Runtime, space: Space, judged: Verdicts, report: MaintenanceReport) -> int:
         """Forget the bans that a sweep passed long ago; answers how many.
@@ -222,6 +247,22 @@ class Maintenance:
         except (BackendError, ValueError):
             return None
         return report
+
+
+async def sampled(ledger: Ledger) -> dict[str, list[bytes]]:
+    """Payloads to learn from, by kind: those of the first entries in the ledger, whose names are random digests."""
+    samples: dict[str, list[bytes]] = {}
+    seen = 0
+    async for line in ledger.lines():
+        seen += 1
+        if seen > MOST_READ:
+            break
+        record = line.record
+        if isinstance(record, EntryRecord) and record.payload and record.kind not in ("", ASSET_KIND):
+            of_kind = samples.setdefault(record.kind, [])
+            if len(of_kind) < MOST_SAMPLES:
+                of_kind.append(record.payload)
+    return samples
 
 
 def _noted(data: bytes) -> tuple[bytes, float, int]:

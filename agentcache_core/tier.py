@@ -13,14 +13,23 @@ from typing import Any, Literal, TypeVar
 from agentcache_core.backend import AsyncBackend, Backend, Put, Stored, Version
 from agentcache_core.batch import fetch, write_batch
 from agentcache_core.clock import SYSTEM_CLOCK
+from agentcache_core.codec.dictionary import DictionarySet
 from agentcache_core.codec.pipeline import Pipeline
-from agentcache_core.errors import BackendError, ConfigurationError, CorruptFrame, MissingBlob, UnreadableFrame
+from agentcache_core.errors import (
+    BackendError,
+    ConfigurationError,
+    CorruptFrame,
+    MissingBlob,
+    MissingDictionary,
+    UnreadableFrame,
+)
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
 from agentcache_core.policy.freshness import Duration, seconds_of
 from agentcache_core.runtime import Face, Immediate, Runtime
 from agentcache_core.space import Space
 from agentcache_core.store.blobs import Blobs
+from agentcache_core.store.dictionaries import load_all, load_one
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
 from agentcache_core.units import parse_size
 
@@ -113,6 +122,8 @@ class StoredTier:
         self._make_pipeline = make_pipeline
         self._stores: dict[Face, Any] = {}
         self._pipelines: dict[str, Pipeline] = {}
+        self.dictionaries: dict[str, DictionarySet] = {}
+        self._prepared: set[str] = set()
         self._events = events
         self._now = now
         self._inline_max = inline_max
@@ -130,7 +141,9 @@ class StoredTier:
     def pipeline(self, space: Space) -> Pipeline:
         pipeline = self._pipelines.get(space.tenant)
         if pipeline is None:
-            pipeline = self._pipelines[space.tenant] = self._make_pipeline(space)
+            pipeline = self._make_pipeline(space)
+            pipeline.use(self.dictionaries.setdefault(space.tenant, DictionarySet()))
+            self._pipelines[space.tenant] = pipeline
         return pipeline
 
     def blobs(self, rt: Runtime, space: Space) -> Blobs:
@@ -201,12 +214,31 @@ class StoredTier:
             return None
         try:
             record = self.decode(space, name, stored)
+        except MissingDictionary as error:
+            if not await self._learned(rt, space, error.number):
+                await self.discard_corrupt(rt, space, name, stored, error)
+                return None
+            return await self._decoded(rt, space, name, stored, kind, depth)
         except CorruptFrame as error:
             await self.discard_corrupt(rt, space, name, stored, error)
             return None
         if record.kind != kind:
             return None  # a tombstone
         return Found(record, record.payload, True, self.name, depth, stored.version)
+
+    async def prepare(self, rt: Runtime, space: Space) -> None:
+        """Load the tenant's dictionaries, once. Raises `BackendError`."""
+        if space.tenant not in self._prepared:
+            pipeline = self.pipeline(space)
+            held = self.dictionaries[space.tenant]
+            await load_all(self.store(rt.face), pipeline, space.tenant_prefix, held)
+            self._prepared.add(space.tenant)
+
+    async def _learned(self, rt: Runtime, space: Space, number: int) -> bool:
+        """Load a dictionary that a frame names; answers whether it is held now."""
+        pipeline, held = self.pipeline(space), self.dictionaries[space.tenant]
+        work = load_one(self.store(rt.face), pipeline, space.tenant_prefix, number, held)
+        return await self.attempt(space, "get", work) is True
 
     async def _filled(self, rt: Runtime, space: Space, found: list[tuple[bytes, Found | None]]) -> list[Found | None]:
         """The same entries with the payloads that are blobs; one whose blob is lost or damaged is absent."""
@@ -217,9 +249,15 @@ class StoredTier:
 
     async def _fill(self, rt: Runtime, space: Space, wanted: list[tuple[bytes, Found, BlobRef]]) -> None:
         blobs = self.blobs(rt, space)
-        payloads = await self.attempt(space, "get_many", blobs.get_many([ref for _, _, ref in wanted]))
+        refs = [ref for _, _, ref in wanted]
+        payloads = await self.attempt(space, "get_many", blobs.get_many(refs))
         if isinstance(payloads, Trouble):
             return
+        numbers = {problem.number for problem in payloads if isinstance(problem, MissingDictionary)}
+        if numbers and all([await self._learned(rt, space, number) for number in numbers]):
+            payloads = await self.attempt(space, "get_many", blobs.get_many(refs))
+            if isinstance(payloads, Trouble):
+                return
         for (name, entry, ref), payload in zip(wanted, payloads, strict=True):
             if isinstance(payload, bytes):
                 entry.record = replace(entry.record, payload=payload, blob=None)
@@ -290,6 +328,7 @@ class StoredTier:
 
     async def _placed(self, rt: Runtime, space: Space, record: EntryRecord) -> EntryRecord:
         """The record with its payload put where it belongs: inline, or stored as a blob."""
+        await self.prepare(rt, space)
         payload = record.payload
         if payload is not None and len(payload) > self._inline_max:
             placed = await self.blobs(rt, space).put(

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from agentcache_core.codec import compress, frame
 from agentcache_core.codec.encrypt import NONCE_SIZE, TAG_SIZE, Keyring
-from agentcache_core.errors import ConfigurationError, CorruptFrame, UnreadableFrame
+from agentcache_core.errors import ConfigurationError, CorruptFrame, MissingDictionary, UnreadableFrame
 
 _DIGEST_CONTEXT: Final = "AgentCache 2026-11 blob digest v1: tenant key"
 MAX_HEADER: Final = 16 * 1024 * 1024
@@ -70,6 +70,10 @@ class Pipeline:
         self._cipher = None if keyring is None else keyring.for_tenant(tenant)
         self._dictionaries = dictionaries
 
+    def use(self, dictionaries: Dictionaries) -> None:
+        """Compress and read with these dictionaries from now on."""
+        self._dictionaries = dictionaries
+
     @property
     def encrypts(self) -> bool:
         """Whether frames are encrypted."""
@@ -96,14 +100,30 @@ class Pipeline:
             squeezed = compress.compress(body, trained, level=self._level, min_size=self._min_size)
             if squeezed is not None:
                 compression, dictionary, stored = frame.ZSTD, number, squeezed
+        return self._wrapped(content, compression, dictionary, header, len(body), stored, bound_to)
+
+    def _wrapped(
+        self,
+        content: int,
+        compression: int,
+        dictionary: int,
+        header: bytes,
+        raw_size: int,
+        stored: bytes,
+        bound_to: bytes,
+    ) -> bytes:
         cipher = self._cipher
         if cipher is None:
-            fields = frame.Prefix(content, compression, frame.CLEAR, dictionary, 0, len(header), len(body)).pack()
+            fields = frame.Prefix(content, compression, frame.CLEAR, dictionary, 0, len(header), raw_size).pack()
             return frame.join(fields, header + stored)
         fields = frame.Prefix(
-            content, compression, frame.AES_256_GCM, dictionary, cipher.primary, len(header), len(body)
+            content, compression, frame.AES_256_GCM, dictionary, cipher.primary, len(header), raw_size
         ).pack()
         return frame.join(fields, cipher.encrypt(header + stored, fields + bound_to))
+
+    def seal_plain(self, content: int, header: bytes, body: bytes, *, bound_to: bytes = b"") -> bytes:
+        """`seal` without compression, for what must be readable before any dictionary is."""
+        return self._wrapped(content, frame.PLAIN, 0, header, len(body), body, bound_to)
 
     def open(self, content: int, data: bytes, *, max_size: int, bound_to: bytes = b"") -> Opened:
         """What `seal` was given. Raises `CorruptFrame` for anything else, and never takes more memory than the frame
@@ -133,7 +153,7 @@ class Pipeline:
         if prefix.dictionary:
             trained = self._dictionaries.by_id(prefix.dictionary) if self._dictionaries is not None else None
             if trained is None:
-                raise UnreadableFrame(f"the frame needs dictionary {prefix.dictionary}, which is not held here")
+                raise MissingDictionary(prefix.dictionary)
         return compress.decompress(stored, prefix.raw_size, trained)
 
 
