@@ -105,14 +105,14 @@ def mapping_body(request: dict[Any, Any], sample: int = 0) -> Body:
         return "generic", ["generic", provider, sample, parameters], Typing.PLAIN
     messages = parameters.pop(shape)
     if isinstance(messages, (list, tuple)):
+        messages = normalized(messages, shape)
         shape += "[]"
-        messages = normalized(messages)
     else:
         messages = [messages]
     if provider in PROVIDERS:
         parameters = counted_parameters(parameters, provider)
-    tools = parameters.pop("tools") if "tools" in parameters else ()
-    attachments = parameters.pop("attachments") if "attachments" in parameters else ()
+    tools = parameters.pop("tools") if parameters.get("tools") is not None else None
+    attachments = parameters.pop("attachments") if parameters.get("attachments") is not None else None
     return "chat", ["chat", provider, sample, shape, parameters, tools, attachments, *messages], Typing.WIRE
 
 

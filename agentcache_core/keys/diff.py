@@ -65,8 +65,12 @@ def diff(a: object, b: object) -> tuple[FieldDiff, ...]:
     walk = _Comparison(ours[2], hidden, found)
     head = _HEADS.get(ours[0], len(ours[1]))
     for index in range(1, head):
-        if not (ours[0] == "chat" and index == 3):
-            walk.compare(ours[1][index], theirs[1][index], path_of(ours, index))
+        before, after, path = ours[1][index], theirs[1][index], path_of(ours, index)
+        if ours[0] == "chat" and index in (5, 6) and (before is None) != (after is None):
+            part = FieldDiff(path, "added", after=shown(after)) if before is None else None
+            found.append(part or FieldDiff(path, "removed", before=shown(before)))
+        elif not (ours[0] == "chat" and index == 3):
+            walk.compare(before, after, path)
     if ours[0] == "chat":
         shapes = str(ours[1][3]), str(theirs[1][3])
         if shapes[0] != shapes[1]:

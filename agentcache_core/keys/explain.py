@@ -107,7 +107,7 @@ def _parts(body: Body, index: int, builder: KeyBuilder, request: object) -> list
     kind, fields, typing = body
     path = path_of(body, index)
     value = fields[index]
-    if kind == "chat" and index == 3:
+    if kind == "chat" and (index == 3 or (index in (5, 6) and value is None)):
         return []
     if path == "credential":
         return [Component(path, True, "", WITHHELD)] if value is not None else []

@@ -79,11 +79,15 @@ def lower(obj: Any, typing: Typing) -> Any:
         return _enum(obj, typing)
     if isinstance(obj, (str, int, float, bytes, bytearray)):
         return _subclass(obj, typing)
-    if isinstance(obj, (memoryview, PurePath)) or hasattr(obj, "readinto"):
-        return _file(obj)
-    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return _object(obj, {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}, typing)
-    if callable(getattr(obj, "model_dump", None)) and not isinstance(obj, type):
+    if isinstance(obj, memoryview):
+        return obj.tobytes()
+    if isinstance(obj, PurePath) or hasattr(obj, "readinto"):
+        return _file(obj, typing)
+    if isinstance(obj, range):
+        return [ormsgpack.Ext(MARK_OBJECT, b"range"), [obj.start, obj.stop, obj.step]]
+    if is_dataclass(obj):
+        return _object(obj, dataclass_fields(obj), typing)
+    if is_model(obj):
         return model_fields(obj) if typing is Typing.WIRE else _object(obj, _typed_fields(obj), typing)
     if type(obj).__module__ == "numpy":
         return _numpy(obj)
@@ -94,7 +98,9 @@ def _scalar(obj: Any) -> Any:
     if type(obj) is int:
         return ormsgpack.Ext(MARK_INTEGER, obj.to_bytes(obj.bit_length() // 8 + 1, "big", signed=True))
     if isinstance(obj, datetime.datetime):
-        return ormsgpack.Ext(MARK_DATETIME, f"{obj.isoformat()}{'/1' if obj.fold else ''}".encode())
+        zone = getattr(obj.tzinfo, "key", None)  # one offset may belong to several zones, which part in winter
+        text = f"{obj.isoformat()}{'/1' if obj.fold else ''}{f'[{zone}]' if zone else ''}"
+        return ormsgpack.Ext(MARK_DATETIME, text.encode())
     if isinstance(obj, datetime.date):
         return ormsgpack.Ext(MARK_DATE, obj.isoformat().encode())
     if isinstance(obj, datetime.time):
@@ -134,19 +140,40 @@ def _object(obj: Any, fields: Any, typing: Typing) -> Any:
     return fields if typing is Typing.WIRE else [ormsgpack.Ext(MARK_OBJECT, _qualified(type(obj))), fields]
 
 
-def model_fields(model: Any) -> Any:
-    """A pydantic-like model as the JSON mapping it is sent as; known by its `model_dump`, pydantic is not imported."""
+def is_dataclass(obj: object) -> bool:
+    """Whether this is an instance of a dataclass."""
+    return dataclasses.is_dataclass(obj) and not isinstance(obj, type)
+
+
+def dataclass_fields(obj: Any) -> dict[str, Any]:
+    """A dataclass's fields as they are, `KeyingError` where one was never set."""
     try:
-        return model.model_dump(mode="json", by_alias=True, warnings=False)
-    except TypeError:
-        return model.model_dump()
-    except ValueError:  # bytes that are no text have no JSON form; as Python values they have a canonical one
-        return model.model_dump(by_alias=True, warnings=False)
+        return {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+    except AttributeError as error:
+        raise KeyingError(f"a field of this {type(obj).__name__} was never set: {error}") from error
+
+
+def is_model(obj: object) -> bool:
+    """Whether this is a pydantic-like model: known by its `model_dump`, pydantic is not imported."""
+    return callable(getattr(obj, "model_dump", None)) and not isinstance(obj, type)
+
+
+def model_fields(model: Any) -> Any:
+    """A model as the JSON mapping it is sent as, `KeyingError` where it cannot be dumped."""
+    try:
+        try:
+            return model.model_dump(mode="json", by_alias=True, warnings=False)
+        except TypeError:
+            return model.model_dump()
+        except ValueError:  # bytes that are no text have no JSON form; as Python values they have a canonical one
+            return model.model_dump(by_alias=True, warnings=False)
+    except Exception as error:
+        raise KeyingError(f"a {type(model).__name__} cannot be dumped: {type(error).__name__}: {error}") from error
 
 
 def _typed_fields(model: Any) -> Any:
     """A model's fields with nested models kept as they are, so that their classes count as well."""
-    return dict(model) if hasattr(type(model), "model_fields") else model.model_dump()
+    return dict(model) if hasattr(type(model), "model_fields") else model_fields(model)
 
 
 def _container(obj: Any, typing: Typing) -> Any:
@@ -161,26 +188,33 @@ def _container(obj: Any, typing: Typing) -> Any:
     )
 
 
-def _file(source: Any) -> Any:
-    """The content of a path or an open binary file, which counts like the same bytes given directly."""
-    if isinstance(source, memoryview):
-        return source.tobytes()
+def _file(source: Any, typing: Typing) -> Any:
+    """The content of a path or an open binary file, which counts like the same bytes given directly.
+
+    A function can see more than the content: its path's name, or where in the file it stands; there both count.
+    """
     if isinstance(source, PurePath):
+        seen: Any = str(source)
+        content = _content_of_path(source)
+    else:
         try:
-            with open(source, "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise KeyingError(f"{str(source)!r} is no regular file, so it has no content to count")
-                return _read(file)
-        except OSError as error:
-            raise KeyingError(f"the file {str(source)!r} cannot be read: {error.strerror}") from error
+            seen = source.tell()
+            source.seek(0)
+            content = _read(source)
+            source.seek(seen)
+        except (OSError, ValueError) as error:
+            raise KeyingError(f"an open file counts by its content; this one cannot be read twice: {error}") from error
+    return [ormsgpack.Ext(MARK_OBJECT, _qualified(type(source))), seen, content] if typing is Typing.EXACT else content
+
+
+def _content_of_path(path: PurePath) -> Any:
     try:
-        before = source.tell()
-        source.seek(0)
-        content = _read(source)
-        source.seek(before)
-    except (OSError, ValueError) as error:
-        raise KeyingError(f"an open file counts by its content, and this one cannot be read twice: {error}") from error
-    return content
+        with open(path, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise KeyingError(f"{str(path)!r} is no regular file, so it has no content to count")
+            return _read(file)
+    except OSError as error:
+        raise KeyingError(f"the file {str(path)!r} cannot be read: {error.strerror}") from error
 
 
 def _read(file: Any) -> Any:

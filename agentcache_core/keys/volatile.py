@@ -10,14 +10,14 @@ the two against each other.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import ormsgpack
 
+from agentcache_core.errors import KeyingError
 from agentcache_core.keys.denylist import ID_IS_NOISE, MESSAGES
-from agentcache_core.keys.lowering import model_fields, ordinal
+from agentcache_core.keys.lowering import dataclass_fields, is_dataclass, is_model, model_fields, ordinal
 
 _EMPTY: Final = "empty"
 _LATER: Final = "later"
@@ -66,19 +66,25 @@ class VolatileIds:
         return self._latest.get(id_, id_) if isinstance(id_, str) else id_
 
 
-def normalized(messages: Iterable[Any]) -> list[Any]:
-    """The messages as they count, in order. What nothing has to be done to is passed on, not copied."""
+def normalized(messages: Iterable[Any], name: str = "messages") -> list[Any]:
+    """The messages as they count, in order. What nothing has to be done to is passed on, not copied.
+
+    `name` is where they stand in the request, for the path of a `KeyingError`.
+    """
     ids = VolatileIds()
-    out = []
-    for message in messages:
-        if type(message) is dict:
-            if len(message) == 2 and type(message.get("content")) is str and message.get("role"):
-                out.append(message)
+    out: list[Any] = []
+    try:
+        for message in messages:
+            if type(message) is dict:
+                if len(message) == 2 and type(message.get("content")) is str and message.get("role"):
+                    out.append(message)
+                else:
+                    out.append(_message(message, ids))
             else:
-                out.append(_message(message, ids))
-        else:
-            fields = as_mapping(message)
-            out.append(message if fields is None else _message(fields, ids))
+                fields = as_mapping(message)
+                out.append(message if fields is None else _message(fields, ids))
+    except KeyingError as error:
+        raise KeyingError(str(error), path=f"{name}[{len(out)}]") from error
     return out
 
 
@@ -86,9 +92,9 @@ def as_mapping(obj: Any) -> dict[Any, Any] | None:
     """An SDK object, dataclass or mapping as a plain dict; None for what has no fields."""
     if isinstance(obj, Mapping):
         return dict(obj)
-    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
-    if callable(getattr(obj, "model_dump", None)) and not isinstance(obj, type):
+    if is_dataclass(obj):
+        return dataclass_fields(obj)
+    if is_model(obj):
         fields = model_fields(obj)
         return fields if isinstance(fields, dict) else None
     return None

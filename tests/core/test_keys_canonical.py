@@ -11,6 +11,7 @@ import json
 import math
 import struct
 import uuid
+import zoneinfo
 from collections import OrderedDict, deque, namedtuple
 from pathlib import Path
 from types import MappingProxyType
@@ -334,6 +335,29 @@ def test_a_strided_memoryview_counts_as_its_bytes() -> None:
     assert pack([memoryview(b"abcdef")[::2]], Typing.WIRE, name_of) == pack([b"ace"], Typing.WIRE, name_of)
 
 
+def test_a_function_is_told_apart_by_what_it_can_see_of_a_file(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"same")
+    two.write_bytes(b"same")
+    inside = io.BytesIO(b"same")
+    inside.seek(1)
+    arguments = [b"same", one, two, io.BytesIO(b"same"), inside]
+    assert len({KeyBuilder().key(FunctionCall("f", args=(argument,))).digest for argument in arguments}) == 5
+    assert len({KeyBuilder().key(ToolCall("f", {"x": argument})).digest for argument in arguments}) == 1
+    before = KeyBuilder().key(FunctionCall("f", args=(one,)))
+    one.write_bytes(b"changed")
+    assert KeyBuilder().key(FunctionCall("f", args=(one,))) != before
+
+
+def test_zones_with_one_offset_are_two_and_a_range_is_never_written_out() -> None:
+    summer = datetime.datetime(2026, 7, 1)
+    zones = [summer.replace(tzinfo=zoneinfo.ZoneInfo(name)) for name in ("Europe/Berlin", "Africa/Johannesburg")]
+    assert zones[0] == zones[1]
+    assert pack([zones[0]], Typing.WIRE, name_of) != pack([zones[1]], Typing.WIRE, name_of)
+    assert len(pack([range(10**12)], Typing.WIRE, name_of)) < 40
+    assert pack([range(3)], Typing.WIRE, name_of) != pack([[0, 1, 2]], Typing.WIRE, name_of)
+
+
 def test_long_bytes_are_found_among_vietnamese_text() -> None:
     text = "ươ" * 40_000
     assert pack([text, bytes(70_000)], Typing.WIRE, name_of) == pack_carefully(
@@ -388,6 +412,27 @@ def test_what_has_no_canonical_form_raises_naming_its_path(value: Any, path: str
     with pytest.raises(KeyingError, match=says) as caught:
         KeyBuilder().key(ToolCall("t", {"x": {"y": [0, value]}}))
     assert caught.value.path == f"arguments.{path}"
+
+
+class Broken:
+    """A model that cannot be dumped."""
+
+    def model_dump(self, **_: Any) -> Any:
+        raise LookupError("no")
+
+
+def test_an_object_that_cannot_be_read_raises_a_keying_error_at_its_place() -> None:
+    unset = object.__new__(Circle)
+    for broken, says in ((Broken(), "cannot be dumped: LookupError"), (unset, "was never set")):
+        for request, path in (
+            ({"model": "m", "messages": [{"role": "user", "content": "a"}, broken]}, "messages[1]"),
+            ({"model": "m", "input": [{"role": "user", "content": [broken]}]}, "input[0]"),
+            ({"model": "m", "messages": [], "x": {"y": broken}}, "x.y"),
+            ({"y": [broken]}, "y[0]"),
+        ):
+            with pytest.raises(KeyingError, match=says) as caught:
+                KeyBuilder().key(request)
+            assert caught.value.path == path
 
 
 def test_nesting_up_to_the_bound_is_kept_apart() -> None:

@@ -154,6 +154,10 @@ def test_each_difference_is_told_at_its_field() -> None:
     assert changes(CALL, changed(tools=CALL["tools"][::-1])) == [("tools", "reordered")]
     assert changes(CALL, changed(user="bob")) == [("user", "ignored")]
     assert changes(CALL, changed(provider="azure"))[0] == ("provider", "changed")
+    plain = {"model": "m", "messages": []}
+    assert changes(plain, plain | {"tools": []}) == [("tools", "added")]
+    assert changes(plain | {"tools": [{"name": "f"}]}, plain) == [("tools", "removed")]
+    assert changes(plain, plain | {"tools": None}) == [("tools", "added")]
     assert changes({"x": 1}, {"x": 1.0}) == [("x", "changed")]
     assert changes({"x": {"y": [1, {"z": "a"}]}}, {"x": {"y": [1, {"z": "b"}]}}) == [("x.y[1].z", "changed")]
     assert changes("a", {"x": 1}) == [("kind", "changed")]

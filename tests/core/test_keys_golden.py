@@ -185,7 +185,7 @@ WORDED = {
         "messages[]",
         {"model": "gpt-5", "temperature": 0.7},
         CHAT["tools"],
-        [],
+        None,
         CHAT["messages"][0],
         {
             "role": "assistant",
@@ -193,8 +193,8 @@ WORDED = {
         },
         {"role": "tool", "tool_call_id": ordinal(0), "content": "x" * 1500},
     ],
-    "input as a text": ["chat", "generic", 0, "input", {"model": "m"}, [], [], "hi"],
-    "long": ["chat", "generic", 0, "messages[]", {"model": "m"}, [], [], *LONG["messages"]],
+    "input as a text": ["chat", "generic", 0, "input", {"model": "m"}, None, None, "hi"],
+    "long": ["chat", "generic", 0, "messages[]", {"model": "m"}, None, None, *LONG["messages"]],
     "bytes": ["text", "generic", 0, b"\x00\xff"],
     "tool": ["tool", "generic", 0, "find", "2", "ann", {"user": "ann", "n": 3}],
     "http": [

@@ -325,7 +325,9 @@ def shuffled(value: Any, rng: random.Random) -> Any:
 @given(calls, st.randoms(use_true_random=False))
 @settings(max_examples=300)
 def test_the_order_of_a_mapping_and_a_json_round_trip_never_count(call: dict[str, Any], rng: random.Random) -> None:
+    before = copy.deepcopy(call)
     assert key(shuffled(call, rng)) == key(call) == key(json.loads(json.dumps(call)))
+    assert call == before, "a request is never changed by being keyed"
 
 
 @given(calls)
@@ -408,6 +410,10 @@ def test_kinds_never_collide() -> None:
         {"model": "f", "messages": ["f"]},
         {"model": "f", "messages": ["f"], "input": ["f"]},
         {"model": "f"},
+        {"model": "f", "messages": [], "tools": None},
+        {"model": "f", "messages": [], "tools": []},
+        {"model": "f", "messages": [], "attachments": None},
+        {"model": "f", "messages": [], "attachments": []},
         call,
         ToolCall("f"),
         ToolCall("f", version="1"),
