@@ -8,6 +8,7 @@ from typing import Any
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import ConfigurationError
 from agentcache_core.events import Events
+from agentcache_core.guarding import AsyncGuarded, Circuit, Guarded
 from agentcache_core.near import NearTier
 from agentcache_core.runtime import Face
 from agentcache_core.settings import Settings
@@ -75,13 +76,24 @@ def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, 
     while name in taken:
         name += "'"
 
+    circuit = Circuit(
+        name,
+        deadline=settings.deadline,
+        monotonic=settings.clock.monotonic,
+        told=lambda happened: events.tell(happened, tier=name),
+    )
+
+    def open_guarded(wanted: Face) -> Any:
+        store = open_store(wanted)
+        return Guarded(store, circuit) if wanted == "blocking" else AsyncGuarded(store, circuit)
+
     def make_pipeline(space: Space) -> Pipeline:
         return Pipeline(tenant=space.tenant, secret=settings.secret, keyring=settings.keyring)
 
     tier = StoredTier(
         spec,
         name=name,
-        open_store=open_store,
+        open_store=open_guarded,
         make_pipeline=make_pipeline,
         events=events,
         now=settings.clock.now,

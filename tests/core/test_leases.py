@@ -60,7 +60,7 @@ def test_a_killed_holder_delays_the_others_by_at_most_its_lease(tmp_path: Path) 
     with Cache(url) as cache:
         store = cache._core.tiers.authority.store("blocking")  # type: ignore[union-attr]
         name = cache._space.lease_name(cache.key("k"))
-        assert store.backend.acquire(name, 1.0) is None  # the child holds it
+        assert store.backend.inner.acquire(name, 1.0) is None  # the child holds it
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join(60)
@@ -73,7 +73,7 @@ def test_an_overslept_holder_does_not_overwrite_a_newer_answer(tmp_path: Path) -
         slow._core.engine.leases.seconds = 3600.0  # no renewal comes within this test
 
         def oversleeps() -> str:
-            store = other._core.tiers.authority.store("blocking").backend  # type: ignore[union-attr]
+            store = other._core.tiers.authority.store("blocking").backend.inner  # type: ignore[union-attr]
             name = other._space.lease_name(other.key("k"))
             row = next(iter(store.scan(b"")), None)
             assert row is not None  # the generation, at least
@@ -126,7 +126,7 @@ async def test_the_async_face_takes_and_gives_back_the_lease(tmp_path: Path) -> 
     cache = Cache(f"sqlite:///{tmp_path}/cache.db")
     assert await cache.aio.get_or_compute("k", lambda: 1) == 1
     assert cache.get("k") == 1
-    store = cache._core.tiers.authority.store("blocking").backend  # type: ignore[union-attr]
+    store = cache._core.tiers.authority.store("blocking").backend.inner  # type: ignore[union-attr]
     assert store.acquire(cache._space.lease_name(cache.key("k")), 1.0) is not None
     assert FLIGHTS.open_count() == 0
     await cache.aio.close()
