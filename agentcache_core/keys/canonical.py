@@ -79,6 +79,12 @@ def pack(items: list[Any], typing: Typing, name_of: Callable[[int], str]) -> byt
 
     `name_of(i)` is the path of item `i`, asked for only when something has no canonical form (`KeyingError`).
     """
+    packed = pack_quickly(items, typing)
+    return pack_carefully(items, typing, name_of) if packed is None else packed
+
+
+def pack_quickly(items: list[Any], typing: Typing) -> bytes | None:
+    """The canonical bytes of `items` in one call of ormsgpack, or None where only `pack_carefully` can tell."""
     try:
         if typing is _WIRE:
             packed = ormsgpack.packb(items, _lower_wire, _OPTIONS)
@@ -87,13 +93,13 @@ def pack(items: list[Any], typing: Typing, name_of: Callable[[int], str]) -> byt
         else:
             packed = ormsgpack.packb(items, _lower_exact, _EXACT_OPTIONS)
     except (ormsgpack.MsgpackEncodeError, RecursionError):
-        return pack_carefully(items, typing, name_of)
+        return None
     # A NaN has many bit patterns and must have one form. memchr for one byte is far cheaper than a search for two.
     at = packed.find(b"\xcb")
     if (at >= 0 and _holds_special_float(packed, at)) or (
         len(packed) > LITERAL_BYTES_MAX and _holds_long_bytes(packed)
     ):
-        return pack_carefully(items, typing, name_of)
+        return None
     count = len(items)
     return packed[1:] if count < 16 else packed[3:] if count < 65536 else packed[5:]
 

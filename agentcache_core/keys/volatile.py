@@ -101,6 +101,10 @@ def as_mapping(obj: Any) -> dict[Any, Any] | None:
 
 
 def _message(message: dict[Any, Any], ids: VolatileIds) -> dict[Any, Any]:
+    if len(message) == 3:
+        usual = _usual(message, ids)
+        if usual is not None:
+            return usual
     out = {name: value for name, value in message.items() if value is not None}
     if not _RULED.isdisjoint(out):
         _apply_rules(out)
@@ -111,7 +115,7 @@ def _message(message: dict[Any, Any], ids: VolatileIds) -> dict[Any, Any]:
         counts_as = ids.refer if str(out.get("type")).endswith("_output") else ids.define
         out["call_id"] = counts_as(out["call_id"])
     content = out.get("content")
-    if type(content) is not str and isinstance(content, (list, tuple)):
+    if type(content) is list or type(content) is tuple or isinstance(content, (list, tuple)):
         out["content"] = [_part(part, ids) for part in content]
     if "tool_calls" in out:
         calls = out["tool_calls"]
@@ -120,6 +124,26 @@ def _message(message: dict[Any, Any], ids: VolatileIds) -> dict[Any, Any]:
         elif isinstance(calls, (list, tuple)):
             out["tool_calls"] = [_call(call, ids) for call in calls]
     return out
+
+
+def _usual(message: dict[Any, Any], ids: VolatileIds) -> dict[Any, Any] | None:
+    """What the rules below would give for the two messages that every agent's request is full of: a turn that calls
+    tools, and a tool's result. None for any other."""
+    role = message.get("role")
+    if role is None:
+        return None
+    content = message.get("content", ids)  # a default that nobody can have put there
+    calls = message.get("tool_calls")
+    if type(calls) is list and calls:
+        if content is None:
+            return {"role": role, "tool_calls": [_call(call, ids) for call in calls]}
+        if type(content) is str:
+            return {"role": role, "content": content, "tool_calls": [_call(call, ids) for call in calls]}
+        return None
+    result_of = message.get("tool_call_id")
+    if type(result_of) is str and type(content) is str:
+        return {"role": role, "content": content, "tool_call_id": ids.refer(result_of)}
+    return None
 
 
 def _apply_rules(message: dict[Any, Any]) -> None:
