@@ -15,8 +15,11 @@ from agentcache_service.metrics import Metrics
 
 _log = structlog.get_logger("agentcache_service.http")
 
+# the one style sheet Observable Plot writes into its pictures (class name "plot", see web/static/charts.js)
+PLOT_STYLE = "sha256-+TfQir1nvDucAdvE6XUQBt4ayUjpAWkbw2kCdSfekHM="
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    f"default-src 'none'; script-src 'self'; style-src 'self' '{PLOT_STYLE}'; "
+    "img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; manifest-src 'self'"
 )
 

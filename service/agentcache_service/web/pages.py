@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -16,6 +17,30 @@ from agentcache_service.identity import orgs
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
 from agentcache_service.usage import alerts
+
+
+def span(seconds: int) -> str:
+    """A length of time in its largest whole unit: "7 days"."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length and seconds % length == 0:
+            count = seconds // length
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return f"{seconds} seconds"
+
+
+def effects(settings: Mapping[str, Any]) -> list[str]:
+    """What the settings of a namespace's nodes mean, as short phrases."""
+    told = [f"kept {span(settings['ttl_s'])}"] if "ttl_s" in settings else []
+    if settings.get("semantic"):
+        told.append(f"matched by meaning from {settings['semantic']:.2f}")
+    elif "semantic" in settings:
+        told.append("exact matches only")
+    for name, phrase in {"assets": "large bodies as assets", "deduplicate": "stored once", "listen": "listens"}.items():
+        if settings.get(name):
+            told.append(phrase)
+    if "stale_while_revalidate_s" in settings:
+        told.append(f"served {span(settings['stale_while_revalidate_s'])} longer while refreshing")
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +78,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, size=size, money=money, percent=percent, day=day, ago=ago)
+    made.filters.update(number=number, size=size, money=money, percent=percent, day=day, ago=ago, effects=effects)
     return made
 
 

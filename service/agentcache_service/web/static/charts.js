@@ -7,7 +7,8 @@ function draw(place) {
   const days = JSON.parse(place.dataset.points).map((point) => ({ ...point, day: new Date(point.day) }));
   const width = Math.max(280, place.clientWidth);
   const common = { className: STYLE, width, height: 230, marginLeft: 52, marginBottom: 28, x: { label: null, type: "band",
-    tickFormat: (day) => (width < 500 && day.getUTCDate() % 7 ? "" : d3.utcFormat(width < 700 && day.getUTCDate() % 3 ? "" : "%-d %b")(day)), tickSize: 0 },
+    ticks: days.filter((_, index) => (days.length - 1 - index) % 7 === 0).map((point) => point.day),
+    tickFormat: d3.utcFormat("%-d %b"), tickSize: 0 },
     ariaLabel: place.dataset.label };
   const chart = place.dataset.chart === "requests" ? requests(days, common) : saved(days, common);
   place.replaceChildren(chart);
@@ -29,7 +30,7 @@ function requests(days, common) {
 function saved(days, common) {
   let sum = 0;
   const sums = days.map((point) => ({ day: point.day, usd: (sum += point.saved_micros) / 1e6 }));
-  return Plot.plot({ ...common, x: { ...common.x, type: "utc", ticks: Math.min(6, Math.floor(width(common) / 90)), tickFormat: d3.utcFormat("%-d %b") },
+  return Plot.plot({ ...common, x: { label: null, tickSize: 0, type: "utc", ticks: Math.min(6, Math.floor(width(common) / 90)), tickFormat: d3.utcFormat("%-d %b") },
     y: { label: null, grid: true, ticks: 4, tickFormat: (usd) => `$${d3.format("~g")(usd)}`, nice: true, zero: true },
     marks: [
       Plot.areaY(sums, { x: "day", y: "usd", fill: "var(--accent-soft)", curve: "monotone-x" }),
