@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 from agentcache_core.codec.pipeline import Pipeline
@@ -15,7 +16,7 @@ from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.tier import StoredTier, Tier
 from agentcache_core.tiering import Tiers
-from agentcache_core.urls import open_backend, parse_url
+from agentcache_core.urls import load_scheme, open_backend, parse_url
 
 Specs = Any
 """A URL, a `Tier`, a backend, or a list of these."""
@@ -38,6 +39,27 @@ def open_tiers(specs: Specs, settings: Settings, events: Events, *, face: Face) 
         else:
             stored.append(_stored_tier(spec, settings, events, face, taken={tier.name for tier in stored}))
     return Tiers(near, stored, clock=settings.clock, events=events, max_staleness=settings.max_staleness, face=face)
+
+
+def signed_in(specs: Specs, *, api_key: str | None, tenant: str, namespace: str) -> tuple[Specs, str]:
+    """The tiers with their credentials in place, and the tenant to compute keys with.
+
+    A scheme that leads to a service offers `sign_in`, which takes the key and tells whose it is; others have no use
+    for a key. Raises `ConfigurationError` when a key is given and no tier takes it.
+    """
+    listed = list(specs) if isinstance(specs, list | tuple) else [specs]
+    taken = False
+    for position, given in enumerate(listed):
+        text = given.url_or_backend if isinstance(given, Tier) else given
+        if not isinstance(text, str) or not text.lower().startswith("agentcache+"):
+            continue
+        url = parse_url(text)
+        opened, tenant = load_scheme(url.scheme).sign_in(url, api_key=api_key, namespace=namespace, tenant=tenant)
+        listed[position] = replace(given, url_or_backend=opened) if isinstance(given, Tier) else opened
+        taken = True
+    if api_key is not None and not taken:
+        raise ConfigurationError("api_key is for agentcache+https:// tiers; none of the tiers takes one")
+    return (listed if taken else specs), tenant
 
 
 def _is_memory(source: Any) -> bool:

@@ -22,7 +22,7 @@ from agentcache_core.keys import Key
 from agentcache_core.ledger import Counts, added
 from agentcache_core.maintenance import Maintenance
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Cost
-from agentcache_core.opening import Specs, open_tiers
+from agentcache_core.opening import Specs, open_tiers, signed_in
 from agentcache_core.policy.freshness import FOREVER, Duration, lifetime, seconds_of
 from agentcache_core.runtime import Face, Runtime
 from agentcache_core.savings import SavingsReport, savings_of
@@ -133,6 +133,7 @@ class View:
         serializers: Sequence[Serializer] = (),
         clock: Clock | None = None,
     ) -> None:
+        tiers, tenant = signed_in(tiers, api_key=api_key, tenant=tenant, namespace=namespace)
         settings = Settings(
             clock=clock or SYSTEM_CLOCK,
             lifetime=lifetime(ttl),

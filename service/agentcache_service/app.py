@@ -24,7 +24,7 @@ from agentcache_service.web.pages import error_page
 
 _log = structlog.get_logger("agentcache_service")
 
-LARGE_BODIES = ("/api/cache/", "/api/v1/objects", "/api/assets", "/api/market/listings")
+LARGE_BODIES = ("/api/cache/", "/api/v1/objects", "/api/v1/batches", "/api/assets", "/api/market/listings")
 
 
 def build_app(settings: Settings | None = None, *, service: Service | None = None) -> FastAPI:

@@ -14,7 +14,7 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from agentcache_service import operations_routes
-from agentcache_service.cacheapi import listener_routes, listeners
+from agentcache_service.cacheapi import listener_routes, listeners, object_routes
 from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, session_routes
 from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
@@ -52,6 +52,7 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     # cacheapi
     cache_routes,
     listener_routes,
+    object_routes,
     # market
     listing_routes,
     purchase_routes,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from sqlalchemy import create_engine, text
 from starlette.testclient import TestClient
 
@@ -111,6 +114,36 @@ def client(service: Service) -> Iterator[TestClient]:
 def worker(service: Service) -> Worker:
     """Does the background jobs that are due when the test says so."""
     return Worker(service.db, service.clock, job_functions(service))
+
+
+class LiveServer:
+    """The app on a real port of this machine, in a thread of the test's process."""
+
+    def __init__(self, service: Service, port: int = 0) -> None:
+        self.service = service
+        config = uvicorn.Config(
+            build_app(service=service), host="127.0.0.1", port=port, log_config=None, lifespan="off", ws="none"
+        )
+        self._server = uvicorn.Server(config)
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=20)
+        self._socket.close()
+
+
+@pytest.fixture
+def live(service: Service) -> Iterator[LiveServer]:
+    """The service on a real port."""
+    server = LiveServer(service)
+    service.settings.public_url = server.url
+    yield server
+    server.stop()
 
 
 def _load(name: str, file: str) -> None:

@@ -51,7 +51,7 @@ def _lost_items(service: Service, org_id: str, *, mend: bool) -> list[Difference
                 StoredItem.org_id == org_id, StoredItem.metric == "hot_bytes"
             )
         ).all()
-    lost = [row for row in rows if not service.engine.has(bytes.fromhex(row.name))]
+    lost = [row for row in rows if not row.name.startswith("h:") and not service.engine.has(bytes.fromhex(row.name))]
     if mend and lost:
         with service.db.write() as session:
             stock.remove(session, org_id, [(row.namespace, row.name) for row in lost])
