@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentcache_core.background import Background
@@ -32,7 +33,7 @@ from agentcache_core.wish import Wish
 from agentcache_core.writing import Writer
 
 if TYPE_CHECKING:
-    from agentcache_core.similar import Similar
+    from agentcache_core.similar import Near, Similar
 
 
 class Engine:
@@ -97,8 +98,17 @@ class Engine:
         await self._after_hit(rt, space, key, seen[0], wish)
         return self._hit(space, key, seen[0], seen[1], wish)
 
-    async def _similar(self, rt: Runtime, space: Space, key: Key, wish: Wish, request: object) -> Hit | None:
-        """The answer to a similar question, where the cache may give one."""
+    async def _similar(
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        wish: Wish,
+        request: object,
+        *,
+        function: Callable[[], Any] | None = None,
+    ) -> Hit | None:
+        """The answer to a similar question, where the cache may give one; some are audited behind."""
         if self.similar is None:
             return None
         near = await self.similar.look(rt, space, key, request, wish.control)
@@ -110,7 +120,33 @@ class Engine:
             similar.report(rt, space, near, correct=correct)
 
         hit = self._hit(space, near.key, near.found, Freshness.FRESH, wish)
+        if similar.chosen(known=function is not None):
+            await self._audit_behind(rt, space, key, near, function, wish, request)
         return replace(hit, how="semantic", similarity=near.similarity, decision=near.decision, _report=report)
+
+    async def _audit_behind(
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        near: Near,
+        function: Callable[[], Any] | None,
+        wish: Wish,
+        request: object,
+    ) -> None:
+        """Compute what was served for a similar question and compare. What the caller's own function gives is kept
+        under its own key; what `recompute` gives is not, for nobody said how long."""
+        similar = self.similar
+        assert similar is not None
+        served = self.value_of(near.found, wish)
+        alone = replace(wish, control=replace(wish.control, refresh=True, max_age=None, no_store=function is None))
+        compute = function or partial(similar.semantic.recompute or (lambda _: served), request)
+
+        async def audit() -> None:
+            recomputed = await self.computation.run(rt, space, key, compute, alone, request=request)
+            await similar.audited(rt, space, near, served, recomputed)
+
+        await self.background.submit(rt, "audit", audit, key=("audit", space.prefix, key.digest))
 
     async def lookup_many(
         self, rt: Runtime, space: Space, keys: Sequence[Key], wish: Wish, *, requests: Sequence[object] = ()
@@ -228,7 +264,7 @@ class Engine:
                     await self._refresh_behind(rt, space, key, function, wish, request)
                 await self._after_hit(rt, space, key, found, wish)
                 return self._hit(space, key, found, state, wish).value
-        near = await self._similar(rt, space, key, wish, request)
+        near = await self._similar(rt, space, key, wish, request, function=function)
         if near is not None:
             return near.value
         self._count_miss(space, key)

@@ -8,6 +8,7 @@ stored beside their entries, off the write path; the index in memory is derived 
 from __future__ import annotations
 
 import inspect
+import random
 import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from agentcache_core.keys import Key
 from agentcache_core.model import CacheControl, Decision, Freshness
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Runtime
+from agentcache_core.semantic.audit import Tightened, Trail, answer_text, plainly_equal
 from agentcache_core.semantic.configuration import Semantic
 from agentcache_core.semantic.decision import SERVING, Policy, Step, decision
 from agentcache_core.semantic.embedder import Encoder
+from agentcache_core.semantic.guards import DEFAULT_GUARDS, compare, first_veto, judge
 from agentcache_core.semantic.matcher import Candidate, Matcher, Partition, Weighed, denied, promoted
 from agentcache_core.semantic.partition import Bypass, Place, place_of, unfit
 from agentcache_core.semantic.record import VectorRecord, decode_record, encode_record
@@ -39,6 +42,9 @@ from agentcache_core.tiering import Tiers
 
 MAX_RECORD = 8 << 20
 READ_AT_ONCE = 256
+SAME_ANSWER = 0.85
+"""How similar the texts of two answers must be to count as one; facts in them must agree besides."""
+FACTS = tuple(guard for guard in DEFAULT_GUARDS if guard.name in ("numbers", "literals", "negation", "direction"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,8 @@ class Similar:
         self._background = background
         self._policies: dict[bytes, Policy] = {}
         self._steps: dict[bytes, dict[str, int]] = {}
+        self._trails: dict[bytes, Trail] = {}
+        self._chance = random.Random(semantic.seed)  # noqa: S311 - chooses what to audit, keeps no secret
         self.after_fork()
         watch(self)
 
@@ -100,6 +108,8 @@ class Similar:
         self, rt: Runtime, space: Space, key: Key, place: Place, control: CacheControl
     ) -> tuple[Near | None, Decision, float | None]:
         policy = self.policy(space)
+        if self.trail(space).off:
+            return None, decision(Step.AUDIT, "the audit switched semantic answers off"), None
         if policy.threshold > 1.0:
             return None, decision(Step.POLICY, policy.rule(0.0).reason), None
         partition = await self._partition(rt, space, place.partition)
@@ -294,6 +304,52 @@ class Similar:
 
         self._background.start(rt, "report", write)
 
+    # Auditing
+
+    def trail(self, space: Space) -> Trail:
+        """What the audits of a namespace found so far."""
+        return self._trails.get(space.prefix, Trail())
+
+    def chosen(self, *, known: bool) -> bool:
+        """Whether this hit is one of the share that is audited. `known`: the caller said how to compute the answer."""
+        share = self.semantic.audit
+        return (known or self.semantic.recompute is not None) and share > 0.0 and self._chance.random() < share
+
+    async def audited(self, rt: Runtime, space: Space, near: Near, served: Any, recomputed: Any) -> bool:
+        """Take note of a recomputed answer; answers whether the served one was right."""
+        correct = await self._same_answer(rt, served, recomputed)
+        with self._lock:
+            before = self.trail(space)
+            after = before.noted(correct=correct, max_error=self.semantic.max_error)
+            self._trails[space.prefix] = after
+            if after.raised > before.raised:
+                base = self.policy(space)
+                inner = base.policy if isinstance(base, Tightened) else base
+                self._policies[space.prefix] = Tightened(inner, after.raised)
+        self.report(rt, space, near, correct=correct)
+        if self._events.active:
+            detail = {"correct": correct, "similarity": near.similarity, **after.figures()}
+            self._events.tell(
+                "audit", tenant=space.tenant, namespace=space.namespace, reason=after.state, detail=detail
+            )
+        return correct
+
+    async def _same_answer(self, rt: Runtime, served: Any, recomputed: Any) -> bool:
+        if self.semantic.equivalent is not None:
+            return bool(self.semantic.equivalent(served, recomputed))
+        known = plainly_equal(served, recomputed)
+        if known is not None:
+            return known
+        one, other = answer_text(served) or "", answer_text(recomputed) or ""
+        if not one.strip() or not other.strip() or not (self.encoder.fits(one) and self.encoder.fits(other)):
+            return False
+        try:
+            first, second = await self.encoder.encode(rt, [one, other])
+        except EmbedderError:
+            return False
+        facts = judge(compare(one, other), FACTS)
+        return float(first @ second) >= SAME_ANSWER and first_veto(facts) is None
+
     # Figures
 
     def _note(self, space: Space, key: Key, said: Decision, similarity: float | None) -> None:
@@ -317,6 +373,7 @@ class Similar:
             "vectors": self.matcher.vectors,
             "embedder": self.semantic.embedder.fingerprint,
             "threshold": self.policy(space).threshold,
+            "audit": self.trail(space).figures(),
         }
 
 

@@ -40,7 +40,9 @@ class Semantic:
     be async. max_error: serve only where at most this share of answers is proven wrong; needs `calibration`, the path
     of what `agentcache calibrate` wrote. mode: "per_hit" bounds the error among answers served, "per_request" among
     all requests. audit: the share of hits that is recomputed in the background. recompute: (request) -> value for
-    that, where a hit comes without a computation. Raises `ConfigurationError` for what cannot work.
+    that, where a hit comes without a computation. equivalent: (served, recomputed) -> bool, whether two answers say the
+    same; by default equal texts do, and texts that are as similar as an answer must be and pass the guards for facts.
+    seed: of the choice which hits are audited. Raises `ConfigurationError` for what cannot work.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class Semantic:
         audit: float = 0.02,
         recompute: Callable[[Any], Any] | None = None,
         calibration: Calibration | str | Path | None = None,
+        equivalent: Callable[[Any, Any], bool] | None = None,
+        seed: int | None = None,
     ) -> None:
         if mode not in get_args(Mode):
             raise ConfigurationError(f"mode must be 'per_hit' or 'per_request', got {mode!r}")
@@ -72,6 +76,8 @@ class Semantic:
         self.mode = mode
         self.audit = float(audit)
         self.recompute = recompute
+        self.equivalent = equivalent
+        self.seed = seed
         self.policy = self._policy(threshold, max_error, calibration)
 
     def _policy(
