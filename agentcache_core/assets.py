@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from blake3 import blake3
 
@@ -23,10 +24,14 @@ from agentcache_core.near import NearTier
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Space
 from agentcache_core.store.blobs import Blobs, Placed
-from agentcache_core.store.chunks import Manifest, Parts, write_asset
+from agentcache_core.store.chunks import LooseParts, Parts, Places, write_asset
+from agentcache_core.store.entries import BlobRef
+from agentcache_core.store.manifest import Manifest, Part
+from agentcache_core.store.packs import PackedParts, PackIndex, unlist
 from agentcache_core.tier import StoredTier, Trouble
 from agentcache_core.wish import Wish
 
+T = TypeVar("T")
 KIND = "asset"
 _CONTEXT = "agentcache exact keys v1: asset"
 _PARTS_NAMESPACE = "\0assets"
@@ -38,11 +43,16 @@ class Assets:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pipelines: dict[str, Pipeline] = {}
+        self._indexes: dict[str, PackIndex] = {}
 
     def key(self, space: Space, key: object) -> Key:
         """The exact key of an asset; never that of an answer to the same request."""
         exact = space.keys.key(key)
         return Key(KIND, blake3(exact.digest, derive_key_context=_CONTEXT).digest(), exact.plain)
+
+    def ref(self, space: Space, payload: bytes) -> BlobRef:
+        """How a manifest names a part."""
+        return BlobRef(self._pipeline(space).digest(payload), len(payload))
 
     async def put(self, rt: Runtime, space: Space, name: object, source: Any, wish: Wish) -> Asset:
         """Read a path or stream to its end, store its parts, then the entry. Where the store fails, the asset says
@@ -50,24 +60,24 @@ class Assets:
         key = self.key(space, name)
         now = self._engine.settings.clock.now()
         life = wish.lifetime
-        blobs = _Guarded(self._blobs(rt, space), space, self._engine.tiers.authority)
+        places = _Guarded(self, rt, space)
         if not self._engine.settings.writes or wish.control.no_store:
-            blobs.trouble = BackendError("this cache does not write")
+            places.trouble = BackendError("this cache does not write")
         opened, mine = _opened(source)
         try:
             stream = opened if rt.face == "blocking" else _Offloaded(opened, rt)
             written = await write_asset(
-                blobs, self._pipeline(space), stream, now=now, expires_at=life.gone_at(life.stale_at(now))
+                places.choose, self._pipeline(space), stream, now=now, expires_at=life.gone_at(life.stale_at(now))
             )
         finally:
             if mine:
                 opened.close()
-        stored = blobs.trouble is None
+        stored = places.trouble is None
         if stored:
             value = [written.manifest.encode(), wish.content_type]
             stored = await self._engine.store(rt, space, key, value, replace(wish, serializers=()))
         elif self._engine.settings.writes and (self._engine.settings.strict or wish.durable):
-            raise NotWritten(f"a part of asset {name!r} was not written: {blobs.trouble}") from blobs.trouble
+            raise NotWritten(f"a part of asset {name!r} was not written: {places.trouble}") from places.trouble
         manifest = written.manifest
         deduplicated = stored and len(manifest) > 0 and written.known_parts == len(manifest)
         return Asset(name, manifest.digest, manifest.size, wish.content_type, deduplicated, stored)
@@ -78,7 +88,29 @@ class Assets:
         if hit is None:
             raise KeyError(name)
         manifest, content_type = hit.value
-        return Parts(self._blobs(rt, space), Manifest.decode(manifest)), content_type
+        blobs = self._blobs(rt, space)
+
+        async def damaged(part: Part) -> None:
+            """See that a part which cannot be read is stored anew when it is put again."""
+            if part.place is None:
+                await blobs.discard([part.ref])
+            else:
+                store, index = self._store(rt, space), self.index(space)
+                await unlist(store, self._pipeline(space), space.tenant_prefix, part.place.pack, index)
+
+        return Parts(blobs, Manifest.decode(manifest), damaged), content_type
+
+    def places(self, rt: Runtime, space: Space, *, packs: bool) -> Places:
+        """Where the parts of a new asset go."""
+        blobs = self._blobs(rt, space)
+        if not packs:
+            return LooseParts(blobs)
+        store, pipeline = self._store(rt, space), self._pipeline(space)
+        return PackedParts(store, blobs, pipeline, space.tenant_prefix, self.index(space))
+
+    def index(self, space: Space) -> PackIndex:
+        """What this process knows of the packs of a tenant."""
+        return self._indexes.setdefault(space.tenant, PackIndex())
 
     def _pipeline(self, space: Space) -> Pipeline:
         authority = self._engine.tiers.authority
@@ -91,38 +123,66 @@ class Assets:
             self._pipelines[space.tenant] = pipeline
         return pipeline
 
-    def _blobs(self, rt: Runtime, space: Space) -> Blobs:
+    def _store(self, rt: Runtime, space: Space) -> Any:
         authority = self._engine.tiers.authority
         if authority is not None:
-            return authority.blobs(rt, space)
+            return authority.store(rt.face)
         near = self._engine.tiers.near
         assert near is not None
-        return Blobs(_NearStore(near, space.tenant, self._engine), self._pipeline(space), space.blobs_prefix)
+        return _NearStore(near, space.tenant, self._engine)
+
+    def _blobs(self, rt: Runtime, space: Space) -> Blobs:
+        return Blobs(self._store(rt, space), self._pipeline(space), space.blobs_prefix)
+
+    @property
+    def tier(self) -> StoredTier | None:
+        """Where parts are stored; None where there is only memory."""
+        return self._engine.tiers.authority
 
 
 class _Guarded:
-    """Blobs whose store may fail: from the first trouble on, parts are only hashed, so that the caller's stream is
+    """Places whose store may fail: from the first trouble on, parts are only hashed, so that the caller's stream is
     read to its end and what could not be stored is known by size and digest."""
 
-    def __init__(self, blobs: Blobs, space: Space, tier: StoredTier | None) -> None:
-        self._blobs = blobs
+    def __init__(self, assets: Assets, rt: Runtime, space: Space) -> None:
+        self._assets = assets
+        self._rt = rt
         self._space = space
-        self._tier = tier
+        self._places: Places | None = None
         self.trouble: BackendError | None = None
 
+    def choose(self, *, packs: bool) -> _Guarded:
+        self._places = self._assets.places(self._rt, self._space, packs=packs)
+        return self
+
     async def put(self, payload: bytes, **options: Any) -> Placed:
-        ref = self._blobs.ref(payload)
-        if self.trouble is not None:
-            return Placed(ref, False)
-        writing = self._blobs.put(payload, ref=ref, **options)
+        assert self._places is not None
+        if self.trouble is None:
+            placed = await self._attempt(self._places.put(payload, **options))
+            if placed is not None:
+                self._space.counters.blob_placed(len(payload), existed=placed.existed)
+                return placed
+        return Placed(self._assets.ref(self._space, payload), False)
+
+    async def finish(self) -> tuple[bytes, bytes]:
+        assert self._places is not None
+        if self.trouble is None:
+            finished = await self._attempt(self._places.finish())
+            if finished is not None:
+                return finished
+        return b"", b""
+
+    async def _attempt(self, work: Awaitable[T]) -> T | None:
+        """Await work on the store; trouble is kept and told, and None comes back."""
+        tier = self._assets.tier
         try:
-            answer = await writing if self._tier is None else await self._tier.attempt(self._space, "put", writing)
+            answer = await work if tier is None else await tier.attempt(self._space, "put", work)
         except BackendError as error:
-            answer = Trouble(error)
+            self.trouble = error
+            return None
         if isinstance(answer, Trouble):
             self.trouble = answer.error
-            return Placed(ref, False)
-        self._space.counters.blob_placed(len(payload), existed=answer.existed)
+            return None
         return answer
 
 
@@ -148,7 +208,15 @@ class _NearStore:
         slot.until = float("inf") if expires_at is None else max(slot.until, expires_at)
         return True
 
-    async def put(self, name: bytes, data: bytes, *, expires_at: float | None = None, if_absent: bool = False) -> bytes:
+    async def put(
+        self,
+        name: bytes,
+        data: bytes,
+        *,
+        expires_at: float | None = None,
+        if_absent: bool = False,
+        if_version: bytes | None = None,
+    ) -> bytes:
         kept = self._near.takes(len(data)) and self._near.put(
             self._home, name, data, packed=True, until=expires_at, born=self._now()
         )

@@ -15,8 +15,8 @@ from agentcache_core.errors import CorruptFrame, UnreadableFrame
 
 MAGIC: Final = b"\xacC"
 VERSION: Final = 1
-ENTRY, BLOB, PACK, DICTIONARY, RECORD = 1, 2, 3, 4, 5
-"""What a frame holds: an entry, a blob's payload, a pack of chunks, a zstd dictionary, a record of the engine."""
+ENTRY, BLOB, DICTIONARY, RECORD = 1, 2, 4, 5
+"""What a frame holds: an entry, a blob's payload, a zstd dictionary, a record of the engine."""
 PLAIN, ZSTD = 0, 1
 """How the body is compressed."""
 CLEAR, AES_256_GCM = 0, 1

@@ -121,14 +121,59 @@ class Blobs:
     def _opened(self, ref: BlobRef, stored: Any) -> bytes:
         if not stored:
             raise MissingBlob(f"blob {ref.digest.hex()[:16]} of {ref.size} bytes is not there")
-        body = self._pipeline.open(frame.BLOB, stored.data, max_size=ref.size, bound_to=self.name(ref.digest)).body
+        return self.opened(ref, stored.data)
+
+    def opened(self, ref: BlobRef, sealed: bytes) -> bytes:
+        """The payload in a blob's frame; `CorruptFrame` when it is another's or damaged."""
+        body = self._pipeline.open(frame.BLOB, sealed, max_size=ref.size, bound_to=self.name(ref.digest)).body
         if len(body) != ref.size:
             raise CorruptFrame(f"blob {ref.digest.hex()[:16]} has {len(body)} bytes where its entry says {ref.size}")
         return body
 
-    async def check(self, ref: BlobRef) -> None:
-        """Read a blob and hash it: raises `MissingBlob` or `CorruptFrame` unless it is exactly what its name says."""
-        if self._pipeline.digest(await self.get(ref)) != ref.digest:
+    async def put_raw(self, digest: bytes, content: bytes, *, now: float, expires_at: float | None = None) -> None:
+        """Store bytes that are framed already (a pack), under a name that nothing else has."""
+        until = None if expires_at is None else expires_at + OUTLIVES
+        await self._store.put(self.name(digest), content, expires_at=until)
+
+    async def renew(self, digest: bytes, *, now: float, expires_at: float | None = None) -> bool:
+        """Make a stored object young and let it live as long as needed, writing it again where the store cannot touch;
+        False when it is not there."""
+        if await self.keep(BlobRef(digest, 0), now=now, expires_at=expires_at):
+            return True
+        if hasattr(self._store, "touch"):
+            return False
+        stat = await self._stat(self.name(digest))
+        stored = await self._store.get(self.name(digest)) if stat is not None else None
+        if stat is None or not stored:
+            return False
+        until = None if expires_at is None or stat.expires_at is None else max(expires_at + OUTLIVES, stat.expires_at)
+        await self._store.put(self.name(digest), stored.data, expires_at=until)
+        return True
+
+    async def stretch(self, digest: bytes, offset: int, size: int) -> tuple[int, bytes]:
+        """Bytes of a stored object from `offset` on, at least `size` of them unless it ends: where they begin, and
+        they. The whole object where the store cannot read a range. `MissingBlob` when it is absent."""
+        ranged = getattr(self._store, "get_range", None)
+        if ranged is not None:
+            found = await ranged(self.name(digest), offset, size)
+            if isinstance(found, bytes):
+                return offset, found
+        else:
+            stored = await self._store.get(self.name(digest))
+            if stored:
+                return 0, stored.data
+        raise MissingBlob(f"pack {digest.hex()[:16]} is not there")
+
+    async def check(self, ref: BlobRef, place: tuple[bytes, int, int] | None = None) -> None:
+        """Read a blob, or a part at its place in a pack, and hash it: raises `MissingBlob` or `CorruptFrame` unless it
+        is exactly what its name says."""
+        if place is None:
+            payload = await self.get(ref)
+        else:
+            pack, offset, size = place
+            at, stretch = await self.stretch(pack, offset, size)
+            payload = self.opened(ref, stretch[offset - at : offset - at + size])
+        if self._pipeline.digest(payload) != ref.digest:
             raise CorruptFrame(f"blob {ref.digest.hex()[:16]} holds other bytes than its name says")
 
     async def discard(self, refs: Iterable[BlobRef]) -> int:

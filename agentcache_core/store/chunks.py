@@ -1,107 +1,52 @@
-"""Assets: content of any size as a manifest of parts, written and read in constant memory.
-
-A part is a blob. How parts are cut is the writer's choice and nothing that a reader needs to know: `FixedCuts` cuts
-every 4 MiB. The layout of a manifest is specified in `docs/format.md`.
-"""
+"""Assets: content of any size, written and read in constant memory as the parts of a manifest."""
 
 from __future__ import annotations
 
 import inspect
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from itertools import accumulate
-from struct import Struct
 from typing import Any, Final, Protocol
 
-import ormsgpack
-
 from agentcache_core.codec.pipeline import Pipeline
-from agentcache_core.errors import CorruptFrame
-from agentcache_core.store.blobs import DIGEST_SIZE, Blobs, Placed
-from agentcache_core.store.entries import BlobRef
+from agentcache_core.errors import CorruptFrame, UnreadableFrame
+from agentcache_core.store.blobs import Blobs, Placed
+from agentcache_core.store.cuts import CONTENT_FROM, PART_SIZE, Cutter, FixedCuts, best_cuts
+from agentcache_core.store.manifest import ROW, Manifest, Part
 
-PART_SIZE: Final = 4 * 1024 * 1024
 READ_SIZE: Final = 1024 * 1024
-MANIFEST_VERSION: Final = 1
-_ROW: Final = Struct(">32sQ")
+AHEAD: Final = 1024 * 1024
+"""Bytes of a pack that are fetched at once while an asset is read in order."""
 
 
-class Cutter(Protocol):
-    """How content is cut into parts. Cutters keep no state between calls; `window` is how much they want to see."""
+Damaged = Callable[[Part], Awaitable[None]]
 
-    @property
-    def window(self) -> int: ...
-    def cut(self, buffer: bytes, *, last: bool) -> list[int]:
-        """The sizes of the parts at the front of `buffer` that are certain, at least one of them when the buffer
-        holds `window` bytes; with `last`, all of them, summing up to the buffer."""
+
+class Places(Protocol):
+    """Where the parts of one asset go: blobs of their own, packs, or something around them."""
+
+    async def put(self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "") -> Placed: ...
+    async def finish(self) -> tuple[bytes, bytes]:
+        """Write what is left; answers the manifest's packs and places."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class FixedCuts:
-    """Parts of `size` bytes each, the last one shorter. Finds again what is equal from the front on."""
+class ChoosesPlaces(Protocol):
+    """Says where parts go, once it is known how they will be cut."""
 
-    size: int = PART_SIZE
-
-    @property
-    def window(self) -> int:
-        return self.size
-
-    def cut(self, buffer: bytes, *, last: bool) -> list[int]:
-        whole, rest = divmod(len(buffer), self.size)
-        return [self.size] * whole + ([rest] if last and rest else [])
+    def __call__(self, *, packs: bool) -> Places: ...
 
 
-class Manifest:
-    """What an asset is made of: its size in bytes, the keyed digest of its content, and its parts in order."""
+class LooseParts:
+    """Parts that are blobs by themselves."""
 
-    __slots__ = ("_ends", "_table", "digest", "size")
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
 
-    def __init__(self, digest: bytes, table: bytes) -> None:
-        """`table` holds 40 bytes a part: its digest and its length as 8 bytes. `CorruptFrame` when it cannot."""
-        if len(digest) != DIGEST_SIZE or len(table) % _ROW.size:
-            raise CorruptFrame("the manifest's table is torn")
-        self.digest = digest
-        self._table = table
-        self._ends = list(accumulate(length for _, length in _ROW.iter_unpack(table)))
-        self.size = self._ends[-1] if self._ends else 0
+    async def put(self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "") -> Placed:
+        return await self._blobs.put(payload, now=now, expires_at=expires_at, kind=kind)
 
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __iter__(self) -> Iterator[BlobRef]:
-        return (BlobRef(digest, length) for digest, length in _ROW.iter_unpack(self._table))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Manifest) and (self.digest, self._table) == (other.digest, other._table)
-
-    def __hash__(self) -> int:
-        return hash((self.digest, self._table))
-
-    def at(self, offset: int) -> tuple[BlobRef, int]:
-        """The part that holds the byte at `offset` (within the size), and where in it that byte lies."""
-        index = bisect_right(self._ends, offset)
-        digest, length = _ROW.unpack_from(self._table, index * _ROW.size)
-        return BlobRef(digest, length), offset - (self._ends[index] - length)
-
-    def encode(self) -> bytes:
-        """The manifest as payload of its entry."""
-        return ormsgpack.packb([MANIFEST_VERSION, self.size, self.digest, self._table])
-
-    @classmethod
-    def decode(cls, payload: bytes) -> Manifest:
-        """The inverse of `encode`; `CorruptFrame` for anything else."""
-        try:
-            version, size, digest, table, *_ = ormsgpack.unpackb(payload)
-        except (ValueError, TypeError) as problem:
-            raise CorruptFrame(f"not a manifest: {problem}") from problem
-        if version != MANIFEST_VERSION or type(digest) is not bytes or type(table) is not bytes:
-            raise CorruptFrame(f"a manifest of version {version!r}; this program reads {MANIFEST_VERSION}")
-        manifest = cls(digest, table)
-        if manifest.size != size:
-            raise CorruptFrame(f"the parts have {manifest.size} bytes where the manifest says {size}")
-        return manifest
+    async def finish(self) -> tuple[bytes, bytes]:
+        return b"", b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +58,8 @@ class Written:
     known_bytes: int
 
 
-class Places(Protocol):
-    """Where parts go: `Blobs`, or something around them."""
-
-    async def put(self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "") -> Placed: ...
-
-
 async def write_asset(
-    blobs: Places,
+    choose: ChoosesPlaces,
     pipeline: Pipeline,
     source: Any,
     *,
@@ -130,54 +69,68 @@ async def write_asset(
 ) -> Written:
     """Read `source` (its `read(size)` answers bytes, or an awaitable of them) to its end and store its parts.
 
-    Holds one window of the cutter and one read in memory, whatever the size. The parts are stored when this
-    answers; the entry with the manifest is the caller's to write, after. Raises `BackendError`.
+    Holds one window of the cutter, one read and one pack in memory, whatever the size. The parts are stored when
+    this answers; the entry with the manifest is the caller's to write, after. Raises `BackendError`.
     """
-    cutter = cutter if cutter is not None else FixedCuts()
     whole = pipeline.hasher()
     rows = bytearray()
     known_parts = known_bytes = 0
     buffer = bytearray()
-    last = False
-    while not last:
-        while len(buffer) < cutter.window:
-            block = await _read(source, max(READ_SIZE, cutter.window - len(buffer)))
-            if not block:
-                last = True
-                break
-            whole.update(block)
-            buffer += block
+    last = await _fill(source, buffer, CONTENT_FROM if cutter is None else cutter.window, whole)
+    if cutter is None:
+        cutter = best_cuts(short=last)
+    places = choose(packs=cutter.packs)
+    while True:
+        if not last:
+            last = await _fill(source, buffer, cutter.window, whole)
         start = 0
         for size in cutter.cut(bytes(buffer), last=last):
             part = bytes(buffer[start : start + size])
             start += size
-            placed = await blobs.put(part, now=now, expires_at=expires_at, kind="asset")
-            rows += _ROW.pack(placed.ref.digest, size)
+            placed = await places.put(part, now=now, expires_at=expires_at, kind="asset")
+            rows += ROW.pack(placed.ref.digest, size)
             known_parts += placed.existed
             known_bytes += size if placed.existed else 0
         del buffer[:start]
-    return Written(Manifest(whole.digest(), bytes(rows)), known_parts, known_bytes)
+        if last:
+            break
+    packs, where = await places.finish()
+    return Written(Manifest(whole.digest(), bytes(rows), packs, where), known_parts, known_bytes)
 
 
-async def _read(source: Any, size: int) -> bytes:
-    block = source.read(size)
-    if inspect.isawaitable(block):
-        block = await block
-    if not isinstance(block, bytes | bytearray | memoryview):
-        raise TypeError(f"the stream's read() gave {type(block).__name__}, not bytes: open it in binary mode")
-    return bytes(block)
+async def _fill(source: Any, buffer: bytearray, window: int, whole: Any) -> bool:
+    """Read until the buffer holds a window; answers whether the source has ended."""
+    while len(buffer) < window:
+        block = source.read(max(READ_SIZE, window - len(buffer)))
+        if inspect.isawaitable(block):
+            block = await block
+        if not isinstance(block, bytes | bytearray | memoryview):
+            raise TypeError(f"the stream's read() gave {type(block).__name__}, not bytes: open it in binary mode")
+        if not block:
+            return True
+        whole.update(block)
+        buffer += block
+    return False
 
 
 class Parts:
-    """The content of a manifest, read by position. Holds one part in memory: the one that was read last."""
+    """The content of a manifest, read by position. Holds one part and one stretch of a pack in memory."""
 
-    __slots__ = ("_blobs", "_held", "_held_digest", "manifest")
+    __slots__ = (
+        "_ahead", "_ahead_at", "_ahead_pack", "_blobs", "_damaged", "_held", "_held_digest", "_next", "manifest",
+    )  # fmt: skip
 
-    def __init__(self, blobs: Blobs, manifest: Manifest) -> None:
+    def __init__(self, blobs: Blobs, manifest: Manifest, damaged: Damaged | None = None) -> None:
+        """`damaged(part)` is awaited for a part that cannot be read, before that is raised."""
         self._blobs = blobs
+        self._damaged = damaged
         self.manifest = manifest
         self._held_digest = b""
         self._held = b""
+        self._ahead_pack = b""
+        self._ahead_at = 0
+        self._ahead = b""
+        self._next = 0
 
     async def read_at(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`, never across a part's end, none at the end of the content.
@@ -186,8 +139,33 @@ class Parts:
         """
         if size <= 0 or offset >= self.manifest.size:
             return b""
-        ref, start = self.manifest.at(offset)
-        if ref.digest != self._held_digest:
-            self._held = await self._blobs.get(ref)
-            self._held_digest = ref.digest
+        part = self.manifest.at(offset)
+        if part.ref.digest != self._held_digest:
+            try:
+                self._held = await self.payload(part)
+            except CorruptFrame as problem:
+                self._ahead = b""
+                if self._damaged is not None and type(problem) is not UnreadableFrame:
+                    await self._damaged(part)
+                raise
+            self._held_digest = part.ref.digest
+        start = offset - part.start
         return self._held[start : start + size]
+
+    async def payload(self, part: Part) -> bytes:
+        """The bytes of one part. `MissingBlob` or `CorruptFrame` when it is gone or damaged."""
+        ref, place, start = part
+        in_order = start == self._next
+        self._next = start + ref.size
+        if place is None:
+            return await self._blobs.get(ref)
+        at = place.offset - self._ahead_at
+        if place.pack != self._ahead_pack or at < 0 or at + place.size > len(self._ahead):
+            wanted = max(place.size, AHEAD) if in_order and start else place.size
+            self._ahead_at, self._ahead = await self._blobs.stretch(place.pack, place.offset, wanted)
+            self._ahead_pack = place.pack
+            at = place.offset - self._ahead_at
+        return self._blobs.opened(ref, self._ahead[at : at + place.size])
+
+
+__all__ = ["PART_SIZE", "FixedCuts", "LooseParts", "Manifest", "Parts", "Written", "write_asset"]

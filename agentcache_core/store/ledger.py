@@ -15,8 +15,8 @@ from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import CorruptFrame
 from agentcache_core.store.blobs import Blobs
-from agentcache_core.store.chunks import Manifest
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry
+from agentcache_core.store.manifest import Manifest
 
 TENANT_SIZE: Final = 16
 PREFIX_SIZE: Final = 32
@@ -86,12 +86,18 @@ class Ledger:
             return problem
 
     async def references(self, record: EntryRecord) -> list[BlobRef]:
-        """Every blob an entry needs: its payload, and an asset's parts. `CorruptFrame` when that cannot be told."""
+        """Every stored object an entry needs: its blob, and an asset's parts and packs. `CorruptFrame` when that
+        cannot be told."""
         named = [] if record.blob is None else [record.blob]
+        manifest = await self.manifest(record)
+        return named if manifest is None else named + manifest.needed
+
+    async def manifest(self, record: EntryRecord) -> Manifest | None:
+        """An asset's manifest; None for an answer. `CorruptFrame` when it cannot be read."""
         if record.kind != ASSET_KIND:
-            return named
+            return None
         payload = record.payload if record.blob is None else await self.blobs.get(record.blob)
-        return named + list(manifest_of(payload or b""))
+        return manifest_of(payload or b"")
 
 
 def manifest_of(payload: bytes) -> Manifest:

@@ -13,9 +13,10 @@ from typing import Final
 
 from agentcache_core.backend import Stat
 from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
-from agentcache_core.store.blobs import DIGEST_SIZE, GRACE
+from agentcache_core.store.blobs import GRACE
 from agentcache_core.store.entries import BlobRef, EntryRecord
 from agentcache_core.store.ledger import Ledger, Line
+from agentcache_core.store.manifest import Part
 
 MAX_MARKS: Final = 1_000_000
 MAX_PROBLEMS: Final = 1000
@@ -121,8 +122,8 @@ async def _mark(
             setattr(report, why, getattr(report, why) + count)
             report.freed_bytes += line.size * count
             continue
+        report.logical_bytes += sum(ref.size for ref in refs) * count
         for ref in refs:
-            report.logical_bytes += ref.size * count
             marks.add(ref.digest)
     return whole
 
@@ -230,26 +231,28 @@ async def verify(ledger: Ledger, *, repair: bool = False) -> VerifyReport:
 async def _problem(ledger: Ledger, line: Line, report: VerifyReport, checked: dict[bytes, str], repair: bool) -> str:
     if isinstance(line.record, CorruptFrame):
         return str(line.record)
+    record = line.record
     try:
-        refs = await ledger.references(line.record)
+        manifest = await ledger.manifest(record)
     except CorruptFrame as problem:
         return str(problem)
-    for ref in refs:
-        if ref.digest not in checked:
-            checked[ref.digest] = await _check_blob(ledger, ref, report, repair)
-        if checked[ref.digest]:
-            return checked[ref.digest]
+    named = [] if record.blob is None else [Part(record.blob, None, 0)]
+    for part in (*named, *(manifest or ())):
+        digest = part.ref.digest
+        if digest not in checked:
+            checked[digest] = await _check_part(ledger, part, report, repair)
+        if checked[digest]:
+            return checked[digest]
     return ""
 
 
-async def _check_blob(ledger: Ledger, ref: BlobRef, report: VerifyReport, repair: bool) -> str:
-    assert len(ref.digest) == DIGEST_SIZE
+async def _check_part(ledger: Ledger, part: Part, report: VerifyReport, repair: bool) -> str:
     report.blobs += 1
-    report.bytes_read += ref.size
+    report.bytes_read += part.ref.size
     try:
-        await ledger.blobs.check(ref)
+        await ledger.blobs.check(part.ref, part.place)
     except CorruptFrame as problem:
-        if repair and not isinstance(problem, MissingBlob | UnreadableFrame):
-            await ledger.blobs.discard([ref])
+        if repair and part.place is None and not isinstance(problem, MissingBlob | UnreadableFrame):
+            await ledger.blobs.discard([part.ref])
         return str(problem)
     return ""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentcache_core import MISSING, AsyncCache, Cache
-from agentcache_core.errors import MissingBlob, NotWritten
+from agentcache_core.errors import CorruptFrame, MissingBlob, NotWritten
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import DictBackend, FaultyBackend, ManualClock
 
@@ -145,6 +145,41 @@ def test_a_part_that_is_gone_is_told_while_reading() -> None:
             backend.delete(stat.name)
     with pytest.raises(MissingBlob):
         reader.read()
+
+
+@pytest.mark.parametrize("size", [100_000, len(CONTENT)], ids=["one part", "packed"])
+@pytest.mark.parametrize("how", ["lost", "damaged"])
+def test_putting_an_asset_again_mends_what_reading_found_broken(size: int, how: str) -> None:
+    backend = DictBackend()
+    cache = Cache(backend, inline_max="1MiB")
+    cache.put_asset("key", CONTENT[:size])
+    for stat in list(backend.scan(b"")):
+        if stat.name[16:19] == b"/x/":
+            backend.delete(stat.name)
+            if how == "damaged":
+                backend.put(stat.name, b"\x00" * stat.size)
+    broken = 0
+    for _ in range(5):  # each broken pack is found when it is read
+        try:
+            assert cache.open_asset("key").read() == CONTENT[:size]
+            break
+        except CorruptFrame:
+            broken += 1
+            cache.put_asset("key", CONTENT[:size])
+    assert broken >= 1
+    assert cache.open_asset("key").read() == CONTENT[:size]
+
+
+def test_a_new_release_of_a_large_asset_costs_what_is_new_in_it() -> None:
+    backend = DictBackend()
+    cache = Cache(backend)
+    first = b"".join(b"line %d of a long file\n" % number for number in range(100_000))
+    second = first.replace(b"line 5000 of", b"line 5000 (changed) of")
+    cache.put_asset("release 1", first)
+    cache.put_asset("release 2", second)
+    assert cache.open_asset("release 2").read() == second
+    assert cache.stats().dedup.ratio > 1.9
+    assert len([stat for stat in backend.scan(b"") if stat.name[16:19] == b"/x/"]) < 10
 
 
 def test_what_is_no_stream_is_refused_by_name() -> None:

@@ -224,7 +224,7 @@ def test_an_attacker_who_mends_the_checksum_still_cannot_change_an_encrypted_fra
         changed = bytearray(sealed)
         changed[position] ^= 1
         fields, rest = bytes(changed[: frame.PREFIX]), bytes(changed[frame.OVERHEAD :])
-        for content in (frame.BLOB, frame.PACK):
+        for content in (frame.BLOB, frame.RECORD):
             with pytest.raises(CorruptFrame):
                 PIPELINES["encrypted"].open(content, frame.join(fields, rest), max_size=LIMIT)
 

@@ -54,7 +54,7 @@ def backend(clock: ManualClock) -> DictBackend:
 
 
 def test_a_blob_nobody_names_goes_after_the_grace_age_and_not_before(clock: ManualClock, backend: DictBackend) -> None:
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     cache.set("kept", large(1))
     cache.set("gone", large(2))
     cache.delete("gone")
@@ -68,7 +68,7 @@ def test_a_blob_nobody_names_goes_after_the_grace_age_and_not_before(clock: Manu
 
 
 def test_a_dry_run_tells_the_same_and_removes_nothing(clock: ManualClock, backend: DictBackend) -> None:
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     for number in range(4):
         cache.set(f"key {number}", large(number))
     cache.delete("key 1")
@@ -89,7 +89,7 @@ def test_expired_entries_go_where_the_store_does_not_expire_them_itself(clock: M
             return super().put(name, data, **options)
 
     backend = Keeping(clock=clock)
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     cache.set("short", large(1), ttl="1m")
     cache.set("long", large(2), ttl="10w")
     clock.advance(2 * GRACE)
@@ -99,7 +99,7 @@ def test_expired_entries_go_where_the_store_does_not_expire_them_itself(clock: M
 
 
 def test_invalidated_entries_go_when_the_caller_can_tell(clock: ManualClock, backend: DictBackend) -> None:
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     cache.set("a", large(1))
     cache.set("b", large(2))
 
@@ -114,7 +114,7 @@ def test_invalidated_entries_go_when_the_caller_can_tell(clock: ManualClock, bac
 
 def test_parts_of_assets_are_kept_and_go_with_their_asset(clock: ManualClock, backend: DictBackend) -> None:
     content = os.urandom(5_000_000)
-    cache = Cache(backend, clock=clock, inline_max=64)
+    cache = Cache(backend, clock=clock, inline_max=64, maintenance="manual")
     cache.put_asset("kept", content)
     cache.put_asset("gone", os.urandom(100_000))
     cache.delete("kept")  # an answer, not the asset
@@ -131,7 +131,7 @@ def test_parts_of_assets_are_kept_and_go_with_their_asset(clock: ManualClock, ba
 def test_one_entry_that_only_another_program_can_read_keeps_every_blob(
     clock: ManualClock, backend: DictBackend
 ) -> None:
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     cache.set("mine", large(1))
     cache.delete("mine")
     Cache(backend, clock=clock, keyring=Keyring({1: b"k" * 32})).set("theirs", large(2))
@@ -141,7 +141,7 @@ def test_one_entry_that_only_another_program_can_read_keeps_every_blob(
 
 
 def test_a_damaged_entry_is_removed_and_its_blob_after_it(clock: ManualClock, backend: DictBackend) -> None:
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     cache.set("key", large(1))
     (name,) = [stat.name for stat in backend.scan(b"") if stat.name[32:35] == b"/e/"]
     backend.put(name, b"no frame at all")
@@ -155,7 +155,7 @@ def test_a_damaged_entry_is_removed_and_its_blob_after_it(clock: ManualClock, ba
 def test_a_writer_at_any_moment_of_a_sweep_loses_nothing(verb: str, step: int) -> None:
     clock = ManualClock()
     inner = DictBackend(clock=clock)
-    writer = Cache(inner, clock=clock)
+    writer = Cache(inner, clock=clock, maintenance="manual")
     for number in range(4):
         writer.set(f"old {number}", large(number))
         writer.delete(f"old {number}")
@@ -181,7 +181,7 @@ def test_a_writer_at_any_moment_of_a_sweep_loses_nothing(verb: str, step: int) -
 
 
 def test_two_sweepers_do_not_disturb_each_other(clock: ManualClock, backend: DictBackend) -> None:
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     for number in range(6):
         cache.set(f"key {number}", large(number))
         if number % 2:
@@ -207,7 +207,7 @@ def test_two_sweepers_do_not_disturb_each_other(clock: ManualClock, backend: Dic
 def test_few_marks_at_a_time_decide_the_same_as_all_at_once(most: int, kept: set[int]) -> None:
     clock = ManualClock()
     backend = DictBackend(clock=clock)
-    cache = Cache(backend, clock=clock, inline_max=8)
+    cache = Cache(backend, clock=clock, inline_max=8, maintenance="manual")
     for number in range(25):
         cache.set(f"key {number}", {"number": number, "text": "more than eight bytes"})
         if number not in kept:
@@ -228,7 +228,7 @@ def test_marks_stay_bounded_and_hold_every_digest_of_their_range(digests: list[b
 
 
 def test_tenants_are_swept_one_by_one(clock: ManualClock, backend: DictBackend) -> None:
-    cache = Cache(backend, clock=clock)
+    cache = Cache(backend, clock=clock, maintenance="manual")
     for name in ("a", "b"):
         cache.tenant(name).set("key", large(1))
         cache.tenant(name).delete("key")
