@@ -79,7 +79,7 @@ def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, 
         name = parse_url(source).shown
 
         def open_store(wanted: Face) -> Any:
-            return open_backend(source, face=wanted)
+            return open_backend(source, face=wanted, deadline=settings.deadline)
     else:
         name = type(source).__name__
         kind: Face = "async" if inspect.iscoroutinefunction(getattr(source, "get", None)) else "blocking"

@@ -1,4 +1,4 @@
-"""Backends around a Backend that keep trouble away from callers: threads for event loops, deadlines, breakers."""
+"""Blocking backends for event loops: every verb on a daemon thread, so that the loop never waits."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import MappingProxyType, ModuleType
 from typing import Final, Literal
@@ -51,7 +51,10 @@ _BUILT_IN: Mapping[str, _Scheme] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreUrl:
-    """A storage URL taken apart. `path` and `options` are percent-decoded; its repr never shows credentials."""
+    """A storage URL taken apart. `path` and `options` are percent-decoded; its repr never shows credentials.
+
+    `deadline` is what one call may take, in seconds, where the URL's own `timeout` does not say.
+    """
 
     scheme: str
     text: str
@@ -61,6 +64,7 @@ class StoreUrl:
     username: str | None = None
     password: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    deadline: float = 0.25
 
     @property
     def shown(self) -> str:
@@ -169,13 +173,14 @@ class Options:
         return f"option {name} of {self._url.scheme}://"
 
 
-def open_backend(text: str, *, face: Face = "blocking") -> Backend | AsyncBackend:
+def open_backend(text: str, *, face: Face = "blocking", deadline: float = 0.25) -> Backend | AsyncBackend:
     """Open the backend that a URL names, in the form that fits the face.
 
+    `deadline` is what one call may take, in seconds, unless the URL has a `timeout` of its own.
     Raises `ConfigurationError` for an unknown scheme or option and for a missing extra, and a `BackendError` when
     the place itself cannot be used (`ForeignStore`, `BackendReadOnly`, ...).
     """
-    url = parse_url(text)
+    url = replace(parse_url(text), deadline=deadline)
     backend: Backend | AsyncBackend = load_scheme(url.scheme).open_url(url, face=face)
     return backend
 

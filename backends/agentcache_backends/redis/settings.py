@@ -80,7 +80,7 @@ def settings_of(url: StoreUrl) -> Settings:
         database = int(path)
     if is_socket and not path:
         raise ConfigurationError("unix:// needs the path of a socket, such as unix:///run/redis/redis.sock")
-    timeout = options.duration("timeout", 0.25)
+    timeout = options.duration("timeout", url.deadline)
     settings = Settings(
         shown=url.shown,
         host=url.host or "127.0.0.1",

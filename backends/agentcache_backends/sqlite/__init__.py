@@ -28,7 +28,7 @@ def open_url(url: StoreUrl, *, face: Face) -> Backend | AsyncBackend:
     durability = options.choice("durability", ("normal", "full"), "normal")
     max_bytes = options.size("max_bytes", least=256 * 1024)
     max_inline = options.size("max_inline", 64 * 1024, least=0)
-    timeout = options.duration("timeout", 0.25)
+    timeout = options.duration("timeout", url.deadline)
     log_length = options.integer("log_length", 10_000, least=1)
     options.finish()
     path = url.path.removeprefix("/")
