@@ -19,7 +19,13 @@ from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, session_routes
 from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
 from agentcache_service.mail import SEND_MAIL, SendMail
-from agentcache_service.market import creator_routes, listing_routes, purchase_routes
+from agentcache_service.market import (
+    affiliate_routes,
+    creator_routes,
+    integration_routes,
+    listing_routes,
+    purchase_routes,
+)
 from agentcache_service.market import jobs as market_jobs
 from agentcache_service.matrix import Row
 from agentcache_service.money import jobs as money_jobs
@@ -57,6 +63,8 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     listing_routes,
     purchase_routes,
     creator_routes,
+    integration_routes,
+    affiliate_routes,
     # money
     billing_routes,
     # web

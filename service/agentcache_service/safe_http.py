@@ -149,6 +149,10 @@ class SafeClient:
         host, port = self._parse(url)
         self._backend.checked(host, port)
 
+    def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses of a host, each one checked; for protocols other than HTTP, which connect to them as they are."""
+        return self._backend.checked(host, port)
+
     def fetch(
         self,
         method: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -55,10 +56,19 @@ def get(
     allowed = bool(place.settings.get("semantic")) and "semantic" in place.plan.features and semantic is not False
     control = CacheControl(max_age=max_age, semantic=None if allowed else False)
     view = service.engine.view(place.org_id, place.namespace)
+    started = time.perf_counter()
     try:
         hit = view.lookup(request, control=control)
     except KeyingError as problem:
         raise Unprocessable(f"This request has no key: {problem}", code="unkeyable") from None
+    service.market.tap.note(
+        place.org_id,
+        request,
+        hit=hit is not None,
+        milliseconds=(time.perf_counter() - started) * 1000,
+        saved=0 if hit is None else hit.saved.usd_micros,
+        at=place.now,
+    )
     if hit is None:
         service.meter.count(place.org_id, place.namespace, place.now, misses=1)
         service.metrics.cache.labels("get", "miss").inc()

@@ -14,6 +14,7 @@ from .blobs import BlobStore, IpfsRpc, LocalCas
 from .commission_rates import Rates, read_rates
 from .partner_catalog import Catalog, load_catalog
 from .response_cache import EngineResponses, ResponseCache
+from .tap import Tap
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Market:
     credentials: BlobStore
     packages: BlobStore
     responses: ResponseCache
+    tap: Tap
     clients: Mapping[str, PartnerClient]
 
 
@@ -51,6 +53,7 @@ def build_market(settings: Settings, plans: Plans, engine: CacheEngine) -> Marke
         credentials=credentials,
         packages=LocalCas(settings.data_dir / "packages"),
         responses=EngineResponses(engine),
+        tap=Tap(),
         clients=_clients(settings),
     )
 

@@ -6,11 +6,24 @@ import io
 import zipfile
 
 from agentcache_service.identity import orgs
+from agentcache_service.money import invoices
 from agentcache_service.orm import new_id
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service
 
-from . import access_keys, creators, credentials, listings, moderation, packages, purchases, reviews
+from . import (
+    access_keys,
+    affiliates,
+    connections,
+    creators,
+    credentials,
+    listings,
+    moderation,
+    packages,
+    partner_jobs,
+    purchases,
+    reviews,
+)
 from .listings import Draft
 from .tables import Listing
 
@@ -157,3 +170,38 @@ def an_open_case(service: Service, org_id: str, user_id: str) -> Names:
         row = session.get_one(Listing, names["listing_id"])
         case = moderation.open_case(service, session, row, cause="report", findings=[], words="It does not work.")
         return {**names, "case_id": case.id}
+
+
+def a_connection(service: Service, org_id: str, user_id: str) -> Names:
+    """A connection to a compute partner and a job there that waits for the night."""
+    principal = owner(org_id, user_id)
+    fields = {"url": "https://8.8.8.8", "token_id": "ak-seed", "token_secret": "as-seed"}
+    chosen = connections.partner(service, "modal")
+    connections.keep(service, principal, chosen, fields=fields, account="seed")
+    job = partner_jobs.trigger(service, principal, "modal", action="warm", given={}, schedule="nightly")
+    return {"slug": "modal", "name": "warm", "job_id": job.id}
+
+
+def a_link(service: Service, org_id: str, user_id: str) -> Names:
+    """A referral link."""
+    with service.db.write() as session:
+        affiliates.opt_in(service, session, owner(org_id, user_id), into=True)
+        session.flush()
+        row = next(row for row in affiliates.links(service, session, org_id) if row.partner == "modal")
+        return {"code": row.code, "partner": "modal"}
+
+
+def a_partner_invoice(service: Service, org_id: str, _user_id: str) -> Names:
+    """An invoice to a partner."""
+    now = service.clock.now()
+    with service.db.write() as session:
+        row = invoices.issue(
+            session,
+            "partner",
+            invoices.Party("modal", "Modal"),
+            lines=[invoices.Line("Seed", 10_000)],
+            period=(now, now),
+            now=now,
+            reference=f"{org_id}{invoices.next_number(session, now)}",
+        )
+        return {"invoice_id": row.id}
