@@ -33,7 +33,9 @@ def ask(
     caps: Caps = CAPS,
 ) -> Fetched:
     """One call of a partner's API with a bearer token; `PartnerFailed` when it cannot be reached."""
-    sent = {"authorization": f"Bearer {bearer}", "accept": "application/json", **(headers or {})}
+    sent = {"accept": "application/json", **(headers or {})}
+    if bearer:
+        sent["authorization"] = f"Bearer {bearer}"
     data = b""
     if body is not None:
         data = json.dumps(body).encode()
@@ -59,18 +61,21 @@ def check(service: Service, partner: Partner, fields: Mapping[str, str]) -> str:
     special: dict[str, Callable[[Service, Mapping[str, str]], str]] = {"neon": neon.check, "upstash": upstash.check}
     if partner.slug in special:
         return special[partner.slug](service, fields)
-    bearer = fields.get("access_token") or fields.get("api_key") or _modal_token(fields)
+    bearer = fields.get("access_token") or fields.get("api_key") or ""
     base = fields.get("url") or partner.api_base
     path = partner.api_check.replace("{endpoint_id}", _segment(fields.get("endpoint_id", "")))
-    got = ask(service, "GET", base.rstrip("/") + path, bearer=bearer)
+    got = ask(service, "GET", base.rstrip("/") + path, bearer=bearer, headers=proxy_headers(fields))
     if got.status in {401, 403}:
         raise Unprocessable(f"{partner.name} refuses this credential.", code="credential_refused")
     answer = parsed(got, partner.name)
     return _account(answer) if isinstance(answer, Mapping) else ""
 
 
-def _modal_token(fields: Mapping[str, str]) -> str:
-    return f"{fields['token_id']}:{fields['token_secret']}" if "token_id" in fields else ""
+def proxy_headers(fields: Mapping[str, str]) -> dict[str, str]:
+    """The token pair in the headers that Modal's proxy authentication asks for; nothing for other partners."""
+    if "token_id" not in fields:
+        return {}
+    return {"modal-key": fields["token_id"], "modal-secret": fields["token_secret"]}
 
 
 def _segment(text: str) -> str:

@@ -17,7 +17,7 @@ from agentcache_service.service import Service
 from .connections import Credential
 from .integration_tables import PartnerJob
 from .partner_catalog import Partner
-from .partner_checks import PartnerFailed, ask, parsed
+from .partner_checks import PartnerFailed, ask, parsed, proxy_headers
 
 _STATES = {
     "IN_QUEUE": "running",
@@ -76,8 +76,7 @@ def _place(partner: Partner, credential: Credential) -> tuple[str, dict[str, str
     fields = credential.fields
     if partner.dialect == "runpod":
         return f"{partner.api_base}/v2/{_segment(fields['endpoint_id'])}", {}, fields["api_key"]
-    headers = {"modal-key": fields["token_id"], "modal-secret": fields["token_secret"]}
-    return fields["url"].rstrip("/"), headers, f"{fields['token_id']}:{fields['token_secret']}"
+    return fields["url"].rstrip("/"), proxy_headers(fields), ""
 
 
 def _progress(partner: Partner, got: Any) -> Progress:
