@@ -150,7 +150,7 @@ class SafeClient:
         self._backend.checked(host, port)
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """The addresses of a host, each one checked; for protocols other than HTTP, which connect to them as they are."""
+        """The addresses of a host, each one checked; protocols other than HTTP connect to exactly these."""
         return self._backend.checked(host, port)
 
     def fetch(
