@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from agentcache_core.beginning import Beginning, begin, store_begun
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import AgentCacheError, ConfigurationError
 from agentcache_core.memoize import memoized, memoized_async
@@ -90,7 +91,15 @@ class Cache(Upkeep):
         hits = drive(self._engine.lookup_many(BLOCKING, self._space, keys, DEFAULT_WISH, requests=asked))
         return [default if hit is None else hit.value for hit in hits]
 
-    def set(self, request: object, value: object, **options: Any) -> bool:
+    def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
+        """Say that a computation begins whose answer `set(…, began=…)` will store later, such as that of a stream.
+
+        An answer is not kept when one of `tags`, its request or the namespace is invalidated in between.
+        """
+        self._open()
+        return drive(begin(self._engine, BLOCKING, self._space, self._wish(tags=tags).tags))
+
+    def set(self, request: object, value: object, *, began: Beginning | None = None, **options: Any) -> bool:
         """Store a value; answers whether it is stored.
 
         Options: ttl, tags, sources, cost, durable, stale_while_revalidate, stale_if_error, jitter, sliding, eager,
@@ -100,6 +109,9 @@ class Cache(Upkeep):
         self._open()
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
+        if began is not None:
+            body = store_begun(self._engine, BLOCKING, self._space, key, value, wish, began=began, request=request)
+            return drive(body)
         return drive(self._engine.store(BLOCKING, self._space, key, value, wish, request=request))
 
     def set_many(self, pairs: Iterable[tuple[object, object]], **options: Any) -> int:
@@ -252,11 +264,18 @@ class AsyncCache(AsyncUpkeep):
         hits = await self._engine.lookup_many(ASYNC, self._space, keys, DEFAULT_WISH, requests=asked)
         return [default if hit is None else hit.value for hit in hits]
 
-    async def set(self, request: object, value: object, **options: Any) -> bool:
+    async def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
+        """As `Cache.begin`."""
+        self._open()
+        return await begin(self._engine, ASYNC, self._space, self._wish(tags=tags).tags)
+
+    async def set(self, request: object, value: object, *, began: Beginning | None = None, **options: Any) -> bool:
         """As `Cache.set`."""
         self._open()
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
+        if began is not None:
+            return await store_begun(self._engine, ASYNC, self._space, key, value, wish, began=began, request=request)
         return await self._engine.store(ASYNC, self._space, key, value, wish, request=request)
 
     async def set_many(self, pairs: Iterable[tuple[object, object]], **options: Any) -> int:
