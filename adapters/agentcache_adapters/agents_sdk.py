@@ -192,7 +192,7 @@ class CachedModel(Model):
         except (KeyingError, TypeError, ValueError) as problem:
             reason = f"the turn has no key: {problem}"
         if reason:
-            self._cache.events.tell("bypass", kind="chat", reason=reason)
+            self._cache.bypassed(reason, kind="chat")
             return None
         return keyed
 

@@ -128,7 +128,7 @@ class AgentCacheMiddleware(AgentMiddleware[Any, Any, Any]):
             keyed = keyed_model_request(request)
             self._cache.key(keyed)
         except (KeyingError, TypeError, ValueError) as problem:
-            self._cache.events.tell("bypass", kind="chat", reason=f"the request has no key: {problem}")
+            self._cache.bypassed(f"the request has no key: {problem}", kind="chat")
             return None
         return keyed
 

@@ -61,7 +61,7 @@ class AgentCacheLiteLLM(LiteLLMCache):
             return False
         reason = self._bypass(kwargs)
         if reason:
-            self._keys.events.tell("bypass", kind="chat", reason=reason)
+            self._keys.bypassed(reason, kind="chat")
         return not reason
 
     def get_cache_key(self, **kwargs: Any) -> str:

@@ -251,7 +251,7 @@ class CachedLLM(FunctionCallingLLM):
         try:
             self._cache.key(keyed)
         except KeyingError as problem:
-            self._cache.events.tell("bypass", kind="chat", reason=f"the call has no key: {problem}")
+            self._cache.bypassed(f"the call has no key: {problem}", kind="chat")
             return False
         return True
 

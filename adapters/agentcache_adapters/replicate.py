@@ -150,7 +150,7 @@ class CachedReplicate(Client):
             }
             self._cache.key(keyed)
         except (KeyingError, OSError, ValueError) as problem:
-            self._cache.events.tell("bypass", kind="generic", reason=f"the prediction has no key: {problem}")
+            self._cache.bypassed(f"the prediction has no key: {problem}", kind="generic")
             return None
         return keyed
 

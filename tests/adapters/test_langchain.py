@@ -18,7 +18,7 @@ from langchain_core.tools import ToolException, tool
 from pydantic import BaseModel, PrivateAttr
 
 from agentcache_adapters.langchain import AgentCacheByteStore, AgentCacheLLM, AgentCacheMiddleware, keyed_request
-from agentcache_core import Cache
+from agentcache_core import Cache, Semantic
 
 
 class Weather(BaseModel):
@@ -298,3 +298,24 @@ def test_an_agent_survives_a_closed_cache(cache: Cache) -> None:
     graph = agent(cache, Oracle(), [])
     cache.close()
     assert run(graph) == ["weather in Bern?", "answer 1"]
+
+
+def test_only_the_last_human_text_is_compared_by_meaning() -> None:
+    embedded: list[str] = []
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        embedded.extend(texts)
+        return [[1.0, 0.0] if "return" in text else [0.0, 1.0] for text in texts]
+
+    with Cache(semantic=Semantic(threshold=0.95, embedder=embed), background=False) as cache:
+        model = Oracle(cache=AgentCacheLLM(cache))
+
+        def ask(text: str, system: str = "be brief") -> str:
+            return str(model.invoke([SystemMessage(system), HumanMessage(text)]).content)
+
+        first = ask("How do I return a parcel?")
+        assert ask("How can I return a parcel?") == first
+        assert ask("How can I return a parcel?", system="be long") != first
+        assert ask("How can I post a parcel?") != first
+    assert "How can I return a parcel?" in embedded
+    assert not [text for text in embedded if "be brief" in text or "lc" in text.split()]

@@ -281,3 +281,25 @@ def test_the_wrapped_client_is_left_as_it_was(cache: Cache, upstream: Upstream) 
 def test_a_client_nobody_knows_says_what_to_do(cache: Cache) -> None:
     with pytest.raises(TypeError, match=r"cache\.memoize"):
         cached(object(), cache)
+
+
+def test_an_agent_on_responses_that_keeps_its_own_state_hits_on_every_turn(client: OpenAI, upstream: Upstream) -> None:
+    tool: Any = {"type": "function", "name": "search", "parameters": {}, "strict": True}
+
+    def run(*, as_json: bool) -> list[str]:
+        items: list[Any] = [{"role": "user", "content": "find it"}]
+        said = []
+        for _ in range(4):
+            response = client.responses.create(model="gpt-5", input=items, tools=[tool])
+            said.append(response.model_dump_json())
+            items += [json.loads(item.model_dump_json()) if as_json else item for item in response.output]
+            calls = [item for item in response.output if item.type == "function_call"]
+            items += [{"type": "function_call_output", "call_id": call.call_id, "output": "42"} for call in calls]
+            items.append({"role": "user", "content": "go on"})
+        return said
+
+    first = run(as_json=False)
+    assert run(as_json=False) == first
+    assert upstream.count == 4
+    assert run(as_json=True) == first
+    assert upstream.count == 4

@@ -9,6 +9,7 @@ from typing import Protocol
 from agentcache_adapters.http.exchange import Opened
 from agentcache_adapters.http.recorder import Discard, Recorder, Store
 from agentcache_adapters.http.sharing import copied
+from agentcache_core.beginning import Beginning
 
 
 class AsyncSource(Protocol):
@@ -30,7 +31,7 @@ class AsyncFlight:
         self,
         record: Callable[[Opened[AsyncSource]], Recorder],
         *,
-        settle: Callable[[Store | Discard], Awaitable[None]],
+        settle: Callable[[AsyncFlight, Store | Discard], Awaitable[None]],
         landed: Callable[[AsyncFlight], None],
         now: Callable[[], float],
     ) -> None:
@@ -41,6 +42,7 @@ class AsyncFlight:
         self._error: Exception | None = None
         self._ended = self._settled = False
         self._readers = 1
+        self.began: Beginning | None = None
 
     def board(self) -> bool:
         """Become a reader; False when everybody has left already and the body is gone."""
@@ -129,7 +131,7 @@ class AsyncFlight:
             return
         self._settled = True
         try:
-            await self._settle(self._recorder.finish(self._now(), complete=complete))
+            await self._settle(self, self._recorder.finish(self._now(), complete=complete))
         finally:
             self._landed(self)
 

@@ -85,12 +85,10 @@ class AsyncConduct:
                 continue  # this very flight has landed since our look-up: look once more before taking off
             flight = self._flight(made, identity)
             if not wish.joins:
-                flight.depart(send)
-                return await self._read(flight, leader=True)
+                return await self._lead(made, flight, send)
             flight, leader = _FLIGHTS.join(identity, flight)
             if leader:
-                flight.depart(send)
-                return await self._read(flight, leader=True)
+                return await self._lead(made, flight, send)
             if flight.board():
                 return await self._read(flight, leader=False)
             _FLIGHTS.close(identity, flight)
@@ -104,10 +102,18 @@ class AsyncConduct:
         started = self._now()
         return AsyncFlight(
             lambda opened: Recorder(made, opened.head, started=started),
-            settle=lambda outcome: self._keep.settle(made, outcome),
+            settle=lambda flight, outcome: self._keep.settle(made, outcome, flight.began),
             landed=lambda flight: _FLIGHTS.close(identity, flight),
             now=self._now,
         )
+
+    async def _lead(self, made: Plan, flight: AsyncFlight, send: AsyncSend) -> Reply[AsyncSource]:
+        async def begun() -> Opened[AsyncSource]:
+            flight.began = await self._keep.begin(made)
+            return await send()
+
+        flight.depart(begun)
+        return await self._read(flight, leader=True)
 
     async def _read(self, flight: AsyncFlight, *, leader: bool) -> Reply[AsyncSource]:
         try:

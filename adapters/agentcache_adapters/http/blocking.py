@@ -73,14 +73,16 @@ class BlockingConduct:
             identity = self._identity(made, call)
             flight = self._flight(made, identity)
             if not wish.joins:
-                return self._lead(flight, send)
+                return self._lead(made, flight, send)
             flight, leader = _FLIGHTS.join(identity, flight)
             if leader:
-                # Another flight may have landed between our look-up and this one's take-off.
-                if _FLIGHTS.landed_since(landed, identity) and (hit := self._keep.find(made)) is not None:
-                    flight.abandon()
-                    return self._replayed(hit)
-                return self._lead(flight, send)
+                try:
+                    # Another flight may have landed between our look-up and this one's take-off.
+                    if _FLIGHTS.landed_since(landed, identity) and (hit := self._keep.find(made)) is not None:
+                        return self._replayed(hit)
+                    return self._lead(made, flight, send)
+                finally:
+                    flight.abandon()  # if nothing came of it, for whatever reason, somebody else must lead
             reply = self._follow(flight)
             if reply is not None:
                 return reply
@@ -95,12 +97,13 @@ class BlockingConduct:
         started = self._now()
         return Flight(
             lambda opened: Recorder(made, opened.head, started=started),
-            settle=lambda outcome: self._keep.settle(made, outcome),
+            settle=lambda flight, outcome: self._keep.settle(made, outcome, flight.began),
             landed=lambda flight: _FLIGHTS.close(identity, flight),
             now=self._now,
         )
 
-    def _lead(self, flight: Flight, send: Send) -> Reply[Source]:
+    def _lead(self, made: Plan, flight: Flight, send: Send) -> Reply[Source]:
+        flight.began = self._keep.begin(made)
         return self._live(flight, flight.open(send), "miss")
 
     def _follow(self, flight: Flight) -> Reply[Source] | None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from agentcache_adapters.http.exchange import Opened
 from agentcache_adapters.http.recorder import Discard, Recorder, Store
 from agentcache_adapters.http.sharing import copied
+from agentcache_core.beginning import Beginning
 
 
 class Source(Protocol):
@@ -30,7 +31,7 @@ class Flight:
         self,
         record: Callable[[Opened[Source]], Recorder],
         *,
-        settle: Callable[[Store | Discard], None],
+        settle: Callable[[Flight, Store | Discard], None],
         landed: Callable[[Flight], None],
         now: Callable[[], float],
     ) -> None:
@@ -41,6 +42,7 @@ class Flight:
         self._error: BaseException | None = None
         self._ended = self._fetching = self._settled = False
         self._readers = 1
+        self.began: Beginning | None = None
 
     def open(self, send: Callable[[], Opened[Source]]) -> Opened[Source]:
         """Send the call upstream, as its leader. What `send` raises reaches the leader as it is."""
@@ -60,9 +62,10 @@ class Flight:
         return opened
 
     def abandon(self) -> None:
-        """Give up before anything was sent: whoever waits leads anew."""
-        self._fail(_Abandoned())
-        self._landed(self)
+        """Give up before anything was sent: whoever waits leads anew. Does nothing once the answer is open."""
+        if self._opened is None and self._error is None:
+            self._fail(_Abandoned())
+            self._landed(self)
 
     def board(self) -> bool:
         """Become a reader; False when everybody has left already and the body is gone."""
@@ -152,7 +155,7 @@ class Flight:
             self._settled = True
             outcome = self._recorder.finish(self._now(), complete=complete)
         try:
-            self._settle(outcome)
+            self._settle(self, outcome)
         finally:
             self._landed(self)
 

@@ -11,6 +11,7 @@ from agentcache_adapters.http.plan import KeyedRequest, Plan
 from agentcache_adapters.http.recorder import Discard, Store
 from agentcache_adapters.http.recording import from_value, to_value
 from agentcache_core import AsyncCache, Cache, CacheControl, Cost
+from agentcache_core.beginning import Beginning
 from agentcache_core.errors import KeyingError, ReplayMiss
 from agentcache_core.pricing import cost_of
 
@@ -38,9 +39,9 @@ def found(hit: Any) -> Found | None:
     return None if recording is None else Found(recording, hit.how, hit.age)
 
 
-def options_of(plan: Plan, outcome: Store) -> dict[str, Any]:
-    """The options of the `set` that stores `outcome`."""
-    options: dict[str, Any] = {"cost": cost(plan, outcome), "tags": plan.tags}
+def options_of(plan: Plan, outcome: Store, began: Beginning | None) -> dict[str, Any]:
+    """The options of the `set` that stores `outcome`, whose call left when `began` was noted."""
+    options: dict[str, Any] = {"cost": cost(plan, outcome), "tags": plan.tags, "began": began}
     if plan.wire is not None:
         options["meta"] = {"provider": plan.wire.provider, "model": outcome.verdict.model}
     if plan.ttl is not None:
@@ -68,12 +69,20 @@ class BlockingKeep:
             _log.warning("the cache could not be read; the call goes upstream", exc_info=True)
             return None
 
-    def settle(self, plan: Plan, outcome: Store | Discard) -> None:
+    def begin(self, plan: Plan) -> Beginning | None:
+        """Note that a call leaves now, so that what is invalidated before its answer is whole is not stored."""
+        try:
+            return self.cache.begin(tags=plan.tags)
+        except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
+            _log.warning("the cache could not be asked; the answer will not be stored", exc_info=True)
+            return None
+
+    def settle(self, plan: Plan, outcome: Store | Discard, began: Beginning | None) -> None:
         """Store a good answer; tell why another one is not stored."""
         try:
-            if isinstance(outcome, Store):
-                self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome))
-            else:
+            if isinstance(outcome, Store) and began is not None:
+                self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome, began))
+            elif isinstance(outcome, Discard):
                 self.cache.events.tell("not_stored", kind="http", reason=outcome.reason)
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the answer could not be stored", exc_info=True)
@@ -102,12 +111,20 @@ class AsyncKeep:
             _log.warning("the cache could not be read; the call goes upstream", exc_info=True)
             return None
 
-    async def settle(self, plan: Plan, outcome: Store | Discard) -> None:
+    async def begin(self, plan: Plan) -> Beginning | None:
+        """Note that a call leaves now, so that what is invalidated before its answer is whole is not stored."""
+        try:
+            return await self.cache.begin(tags=plan.tags)
+        except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
+            _log.warning("the cache could not be asked; the answer will not be stored", exc_info=True)
+            return None
+
+    async def settle(self, plan: Plan, outcome: Store | Discard, began: Beginning | None) -> None:
         """Store a good answer; tell why another one is not stored."""
         try:
-            if isinstance(outcome, Store):
-                await self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome))
-            else:
+            if isinstance(outcome, Store) and began is not None:
+                await self.cache.set(plan.request, to_value(outcome.recording), **options_of(plan, outcome, began))
+            elif isinstance(outcome, Discard):
                 self.cache.events.tell("not_stored", kind="http", reason=outcome.reason)
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the answer could not be stored", exc_info=True)

@@ -8,10 +8,18 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-F = TypeVar("F")
+from agentcache_core.beginning import Beginning
+
+F = TypeVar("F", bound="Departed")
 _REMEMBERED = 1024
+
+
+class Departed(Protocol):
+    """What every flight has: when its computation began, for the cache."""
+
+    began: Beginning | None
 
 
 class OpenFlights(Generic[F]):
@@ -37,7 +45,9 @@ class OpenFlights(Generic[F]):
             return flight, flight is fresh
 
     def close(self, identity: Hashable, flight: F) -> None:
-        """Let nobody join `flight` any more. Calling twice is fine."""
+        """Let nobody join `flight` any more; its answer is stored by now, or never will be. Calling twice is fine."""
+        if flight.began is not None:
+            flight.began.end()
         with self._lock:
             if self._open.get(identity) is flight:
                 del self._open[identity]
