@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from agentcache_core.cuts import Cuts
-from agentcache_core.engine import Engine, Wish
+from agentcache_core.errors import ConfigurationError
 from agentcache_core.keys import Key
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Space, Stamp
 from agentcache_core.tier import Trouble
+from agentcache_core.wish import Wish
+from agentcache_core.writing import Writer
 
 
 class Beginning:
@@ -21,9 +22,11 @@ class Beginning:
 
     __slots__ = ("_cuts", "_open", "since", "stamp")
 
-    def __init__(self, cuts: Cuts, since: int, stamp: Stamp | Trouble | None) -> None:
-        self._cuts, self._open = cuts, True
-        self.since, self.stamp = since, stamp
+    def __init__(self, cuts: Cuts) -> None:
+        self._cuts = cuts
+        self._open = True
+        self.since = cuts.begin()
+        self.stamp: Stamp | Trouble | None = None
 
     def end(self) -> None:
         """The computation is over. Calling twice is fine."""
@@ -35,18 +38,16 @@ class Beginning:
         self.end()
 
 
-async def begin(engine: Engine, rt: Runtime, space: Space, tags: Sequence[str]) -> Beginning:
-    """Note what is known now, for an answer that will carry `tags`."""
-    cuts = Cuts(space)
-    since = cuts.begin()
-    began = Beginning(cuts, since, None)
-    if engine.settings.writes:
-        began.stamp = await engine.tiers.stamp(rt, space, tags, fresh=False)
+async def begin(writer: Writer, rt: Runtime, space: Space, wish: Wish) -> Beginning:
+    """Note what is known now, for an answer that will carry the wish's tags."""
+    began = Beginning(Cuts(space))
+    if writer.settings.writes:
+        began.stamp = await writer.tiers.stamp(rt, space, wish.tags, fresh=False)
     return began
 
 
 async def store_begun(
-    engine: Engine, rt: Runtime, space: Space, key: Key, value: Any, wish: Wish, *, began: Beginning, request: object
+    writer: Writer, rt: Runtime, space: Space, key: Key, value: Any, wish: Wish, *, began: Beginning, request: object
 ) -> bool:
     """Store an answer whose computation began then; answers whether it is stored."""
     try:
@@ -54,10 +55,10 @@ async def store_begun(
         if stamp is None:
             return False
         if isinstance(stamp, Trouble):
-            return engine._not_written(space, key, wish, stamp.error)
-        known = await engine._stamp_more(rt, space, wish, stamp)
-        if known is None:
-            return engine._outdated(space, key)
-        return await engine.store(rt, space, key, value, wish, request=request, stamp=known, since=began.since)
+            return writer.not_written(space, key, wish, stamp.error)
+        late = set(wish.tags) - {tag for tag, _ in stamp.tags}
+        if late:
+            raise ConfigurationError(f"name every tag at the beginning already: cache.begin(tags={sorted(late)})")
+        return await writer.store(rt, space, key, value, wish, request=request, stamp=stamp, since=began.since)
     finally:
         began.end()

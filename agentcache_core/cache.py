@@ -97,7 +97,7 @@ class Cache(Upkeep):
         An answer is not kept when one of `tags`, its request or the namespace is invalidated in between.
         """
         self._open()
-        return drive(begin(self._engine, BLOCKING, self._space, self._wish(tags=tags).tags))
+        return drive(begin(self._engine.writer, BLOCKING, self._space, self._wish(tags=tags)))
 
     def set(self, request: object, value: object, *, began: Beginning | None = None, **options: Any) -> bool:
         """Store a value; answers whether it is stored.
@@ -110,7 +110,9 @@ class Cache(Upkeep):
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
         if began is not None:
-            body = store_begun(self._engine, BLOCKING, self._space, key, value, wish, began=began, request=request)
+            body = store_begun(
+                self._engine.writer, BLOCKING, self._space, key, value, wish, began=began, request=request
+            )
             return drive(body)
         return drive(self._engine.store(BLOCKING, self._space, key, value, wish, request=request))
 
@@ -267,7 +269,7 @@ class AsyncCache(AsyncUpkeep):
     async def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
         """As `Cache.begin`."""
         self._open()
-        return await begin(self._engine, ASYNC, self._space, self._wish(tags=tags).tags)
+        return await begin(self._engine.writer, ASYNC, self._space, self._wish(tags=tags))
 
     async def set(self, request: object, value: object, *, began: Beginning | None = None, **options: Any) -> bool:
         """As `Cache.set`."""
@@ -275,7 +277,9 @@ class AsyncCache(AsyncUpkeep):
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
         if began is not None:
-            return await store_begun(self._engine, ASYNC, self._space, key, value, wish, began=began, request=request)
+            return await store_begun(
+                self._engine.writer, ASYNC, self._space, key, value, wish, began=began, request=request
+            )
         return await self._engine.store(ASYNC, self._space, key, value, wish, request=request)
 
     async def set_many(self, pairs: Iterable[tuple[object, object]], **options: Any) -> int:

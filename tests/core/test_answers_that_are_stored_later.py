@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentcache_core import MISSING, Cache
+from agentcache_core.errors import ConfigurationError
 
 
 @pytest.fixture(params=["memory://", "sqlite:///{}/later.db", "tiers"])
@@ -58,3 +59,8 @@ async def test_the_async_face_does_the_same(cache: Cache) -> None:
     began = await cache.aio.begin(tags=["policy"])
     assert await cache.aio.set("answer", 2, tags=["policy"], began=began)
     assert await cache.aio.get("answer") == 2
+
+
+def test_a_tag_that_was_not_named_at_the_beginning_is_refused(cache: Cache) -> None:
+    with pytest.raises(ConfigurationError, match=r"begin\(tags=\['late'\]\)"):
+        cache.set("answer", 1, tags=["late"], began=cache.begin(tags=["policy"]))
