@@ -80,6 +80,8 @@ class Vectors:
         import numpy as np
 
         ordered = sorted(set(texts), key=lambda text: (len(text), text))
+        if not ordered:
+            return {}
         mark = hashlib.sha256("\0".join([self.encoder.fingerprint, *ordered]).encode("utf-8", "surrogatepass"))
         file = None if self.folder is None else self.folder / f"{name}-{mark.hexdigest()[:16]}.npy"
         if file is not None and file.exists():

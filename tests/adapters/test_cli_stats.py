@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from agentcache_adapters.cli import console
 from agentcache_adapters.cli.app import app
 from agentcache_core import Cache, Computed, Cost
+
+
+@pytest.fixture(autouse=True)
+def a_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.out, "_width", 200)
 
 
 @pytest.fixture
@@ -31,14 +37,14 @@ def url(tmp_path: Path) -> str:
 
 
 def test_the_table_shows_what_each_namespace_saved(url: str) -> None:
-    result = CliRunner().invoke(app, ["stats", url], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, ["stats", url])
     assert result.exit_code == 0
     row = next(line for line in result.output.splitlines() if "desk" in line)
     assert [cell.strip() for cell in row.strip("│┃").split("│")] == ["desk", "3", "2", "60.0%", "1", "0.005000", "6.0"]
 
 
 def test_the_explanation_shows_models_tags_reasons_times_and_the_formula(url: str) -> None:
-    output = CliRunner().invoke(app, ["stats", url, "--explain"], env={"COLUMNS": "200"}).output
+    output = CliRunner().invoke(app, ["stats", url, "--explain"]).output
     assert "openai/gpt-5" in output
     assert "[bold]policy" in output
     assert "server-side state" in output
