@@ -25,6 +25,11 @@ OUTLIVES: Final = 3600.0
 """Seconds by which a blob outlives the entry that names it, for clocks that differ."""
 
 
+LARGE: Final = 256 * 1024
+MOST_OVERHEAD: Final = 1024
+"""More than a frame adds to a payload, encryption included."""
+
+
 class Placed(NamedTuple):
     """A payload that is stored: its reference, and whether it was there already."""
 
@@ -99,7 +104,14 @@ class Blobs:
 
     async def get(self, ref: BlobRef) -> bytes:
         """The payload a reference names. `MissingBlob` when it is absent, `CorruptFrame` when it cannot be trusted."""
-        return self._opened(ref, await self._store.get(self.name(ref.digest)))
+        ranged = getattr(self._store, "get_range", None) if ref.size > LARGE else None
+        if ranged is None:
+            return self._opened(ref, await self._store.get(self.name(ref.digest)))
+        # Asked for by its size, so that whoever bounds this call in time knows how much is to come.
+        found = await ranged(self.name(ref.digest), 0, ref.size + MOST_OVERHEAD)
+        if not isinstance(found, bytes):
+            raise MissingBlob(f"blob {ref.digest.hex()[:16]} of {ref.size} bytes is not there")
+        return self.opened(ref, found)
 
     async def get_many(self, refs: Sequence[BlobRef]) -> list[bytes | CorruptFrame]:
         """Several payloads in one round trip where the store can, in the order asked; what is wrong with one in its
