@@ -292,10 +292,10 @@ class StoredAuthority:
             body = ormsgpack.packb([[ban.seq, ban.pattern] for ban in left])
             await self.store.put(self.space.bans_name, _sealed(_BANS_MAGIC, body), if_version=found.version)
 
-    async def move_tag(self, tag: str) -> None:
-        """Invalidate by tag: a new epoch, then the generation."""
+    async def move_tag(self, tag: str) -> Generation:
+        """Invalidate by tag: a new epoch, then the generation, which it answers."""
         await self.store.put(self.space.tag_name(tag), _sealed(_EPOCH_MAGIC, new_epoch()))
-        await self.bump(cut=True, forget=tag)
+        return await self.bump(cut=True, forget=tag)
 
 
 def decode_bans(record: bytes) -> tuple[Ban, ...]:

@@ -171,21 +171,36 @@ class Repeated:
     """Work repeated at an interval until told to stop, on a daemon thread or as a task, by face."""
 
     @staticmethod
-    def start(rt: Runtime, body: Callable[[], Coroutine[Any, Any, bool]], *, every: float) -> Callable[[], None]:
-        """Run `body()` every so many seconds for as long as it answers True; answers a function that stops it."""
+    def start(
+        rt: Runtime,
+        body: Callable[[], Coroutine[Any, Any, bool]],
+        *,
+        every: float,
+        ended: Callable[[], None] | None = None,
+    ) -> Callable[[], None]:
+        """Run `body()` every so many seconds for as long as it answers True; answers a function that stops it.
+
+        `ended()` is called when it stops, for whatever reason.
+        """
         if rt.face == "async":
-            return _repeat_task(body, every)
+            return _repeat_task(body, every, ended)
         stop = threading.Event()
 
         def loop() -> None:
-            while not stop.wait(every) and drive(body()):
-                pass
+            try:
+                while not stop.wait(every) and drive(body()):
+                    pass
+            finally:
+                if ended is not None:
+                    ended()
 
         threading.Thread(target=loop, name="agentcache-repeated", daemon=True).start()
         return stop.set
 
 
-def _repeat_task(body: Callable[[], Coroutine[Any, Any, bool]], every: float) -> Callable[[], None]:
+def _repeat_task(
+    body: Callable[[], Coroutine[Any, Any, bool]], every: float, ended: Callable[[], None] | None
+) -> Callable[[], None]:
     import asyncio
 
     async def loop() -> None:
@@ -197,6 +212,8 @@ def _repeat_task(body: Callable[[], Coroutine[Any, Any, bool]], every: float) ->
     task = asyncio.get_running_loop().create_task(loop(), name="agentcache repeated")
     _alive.add(task)
     task.add_done_callback(_alive.discard)
+    if ended is not None:
+        task.add_done_callback(lambda _: ended())
 
     def stop() -> None:
         task.cancel()

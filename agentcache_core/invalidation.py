@@ -14,14 +14,15 @@ from agentcache_core.authority import compiled, text_of
 from agentcache_core.cuts import Cuts
 from agentcache_core.errors import CorruptFrame, NotWritten
 from agentcache_core.events import Events
+from agentcache_core.following import Change, forget_near
 from agentcache_core.keys import Key
 from agentcache_core.model import Freshness
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Runtime
-from agentcache_core.space import Space
+from agentcache_core.space import Generation, Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import Trouble
-from agentcache_core.tiering import PLAIN_KINDS, TOMBSTONE, Tiers, record_of
+from agentcache_core.tiering import TOMBSTONE, Tiers, record_of
 
 SOURCE = "source:"
 """The reserved prefix that makes a source a tag."""
@@ -112,17 +113,11 @@ class Invalidation:
             case ByTag(tag):
                 cuts.note("tag", tag)
                 if near is not None:
-                    for _, home in near.homes(space.tenant, space.namespace):
-                        near.remove_many(home, near.tagged(home, tag))
+                    forget_near(near, space, ("tag", "", tag))
             case ByPattern(pattern):
                 cuts.note("pattern", pattern)
                 if near is not None:
-                    match_ = compiled(pattern).match
-                    for kind, home in near.homes(space.tenant, space.namespace):
-                        if kind in PLAIN_KINDS:
-                            near.remove_many(
-                                home, [slot.key for slot in near.snapshot(home) if match_(text_of(slot.key) or "")]
-                            )
+                    forget_near(near, space, ("pattern", "", pattern))
             case ByNamespace():
                 cuts.note("namespace", None)
                 self._tiers.drop_near(space)
@@ -138,11 +133,16 @@ class Invalidation:
             case ByRequest(key):
                 return await tiers.remove(rt, space, key)
             case ByTag(tag):
-                return await authority.attempt(space, "invalidate", held.move_tag(tag))
+                moved = await authority.attempt(space, "invalidate", held.move_tag(tag))
+                change: Change = ("tag", "", tag)
             case ByPattern(pattern):
-                return await authority.attempt(space, "invalidate", held.bump(cut=True, ban=pattern))
+                moved = await authority.attempt(space, "invalidate", held.bump(cut=True, ban=pattern))
+                change = ("pattern", "", pattern)
             case ByNamespace():
                 return await authority.attempt(space, "invalidate", held.bump(cut=True, lineage=True))
+        if isinstance(moved, Generation):
+            await tiers.publish(rt, space, moved, change)
+        return moved
 
     async def replay_journal(self, rt: Runtime, space: Space) -> bool:
         """Try again what this namespace's authority missed; answers whether nothing is left."""

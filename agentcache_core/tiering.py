@@ -15,9 +15,11 @@ from agentcache_core.authority import TOMBSTONE_SECONDS, StoredAuthority, verdic
 from agentcache_core.clock import Clock
 from agentcache_core.errors import BackendError
 from agentcache_core.events import Events
+from agentcache_core.following import Change, Follower, encode_event
 from agentcache_core.keys import Key
 from agentcache_core.model import Freshness
 from agentcache_core.near import NearTier, Slot
+from agentcache_core.pending import Pending
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Face, Runtime
 from agentcache_core.space import Generation, Space, Stamp
@@ -61,7 +63,8 @@ class Tiers:
         self.authority = _authority(self.stored, face)
         self.before_authority: Callable[[Runtime, Space], Awaitable[bool]] | None = None
         self.journalled: set[Space] = set()
-        self._pending: dict[tuple[str, str, str], list[Key]] = {}
+        self.follower: Follower | None = None
+        self._pending = Pending()
 
     @property
     def local(self) -> bool:
@@ -142,8 +145,7 @@ class Tiers:
         return Found(record, slot.value, slot.packed, self.near.name, -1)
 
     async def _find_stored(self, rt: Runtime, space: Space, key: Key, tier: StoredTier, depth: int) -> Found | None:
-        await self._drain(rt, space, tier)
-        if self._blocked(space, tier):
+        if self._pending and not await self._pending.drained(rt, tier, space):
             return None
         at_authority = tier is self.authority
         if not at_authority and not await self._trusted(rt, space):
@@ -174,9 +176,10 @@ class Tiers:
             left = [index for index, found in enumerate(answers) if found is None]
             if not left:
                 break
-            await self._drain(rt, space, tier)
+            if self._pending and not await self._pending.drained(rt, tier, space):
+                continue
             at_authority = tier is self.authority
-            if self._blocked(space, tier) or not (at_authority or await self._trusted(rt, space)):
+            if not (at_authority or await self._trusted(rt, space)):
                 continue
             read = await tier.read_many(rt, space, [keys[index] for index in left], depth, generation=at_authority)
             if isinstance(read, Trouble):
@@ -214,6 +217,8 @@ class Tiers:
         """Copy an entry into the hotter tiers, unless something was invalidated since `version` was read."""
         size = len(found.value)
         if self.near is not None and self.near.takes(size):
+            if self.follower is not None:
+                await self.follower.notice(rt, space)
             self.keep_near(space, key, found.record, found.value, packed=True, unless=lambda: space.version != version)
         for tier in self.stored[: found.depth]:
             if tier.spec.promote and tier.takes(size) and space.version == version:
@@ -282,6 +287,8 @@ class Tiers:
                 outcome = await tier.put(rt, space, key, tier.limited(record, self.clock.now()))
             if isinstance(outcome, Trouble):
                 await self._missed(rt, space, tier, key)
+        if self.near is not None and self.follower is not None:
+            await self.follower.notice(rt, space)
         return answer
 
     async def _write_authority(
@@ -324,6 +331,7 @@ class Tiers:
                 bumped = await tier.attempt(space, "generation", self.of(rt, space).bump(cut=False))
                 if isinstance(bumped, Trouble):
                     return bumped
+                await self.publish(rt, space, bumped, ("request", key.kind, key.address))
             return Answer(True)
         return Trouble(BackendError("the entry kept changing while it was being written"))
 
@@ -382,31 +390,26 @@ class Tiers:
             TOMBSTONE, now, b"", expires_at=now + TOMBSTONE_SECONDS, lineage=generation.lineage, seq=generation.seq
         )
         await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
+        await self.publish(rt, space, generation, ("request", key.kind, key.address))
         return existed
 
     # What a tier missed while it was away
 
+    async def publish(self, rt: Runtime, space: Space, generation: Generation, change: Change) -> None:
+        """Tell the log what moved the generation, where the authority has one. An event that is lost costs other
+        processes their near copies, nothing else."""
+        tier = self.authority
+        store: Any = None if tier is None else tier.store(rt.face)
+        if tier is not None and hasattr(store, "append"):
+            event = encode_event(tier.pipeline(space), generation, change)
+            await tier.attempt(space, "log", store.append(space.prefix, event))
+
     async def _missed(self, rt: Runtime, space: Space, tier: StoredTier, key: Key) -> None:
         """A middle tier did not take a write: its old copy must not be served, here or by others."""
-        self._pending.setdefault((tier.name, space.tenant, space.namespace), []).append(key)
+        self._pending.add(tier, space, key)
         self.events.tell("pending", tenant=space.tenant, namespace=space.namespace, tier=tier.name)
         assert self.authority is not None
         await self.authority.attempt(space, "generation", self.of(rt, space).bump(cut=False, lost=True))
-
-    def _blocked(self, space: Space, tier: StoredTier) -> bool:
-        return (tier.name, space.tenant, space.namespace) in self._pending
-
-    async def _drain(self, rt: Runtime, space: Space, tier: StoredTier) -> None:
-        """Delete what a tier should have lost, before it is read again."""
-        if not self._pending:
-            return
-        place = (tier.name, space.tenant, space.namespace)
-        keys = self._pending.get(place)
-        while keys:
-            if isinstance(await tier.delete(rt, space, keys[-1]), Trouble):
-                return
-            keys.pop()
-        self._pending.pop(place, None)
 
     async def stamp(self, rt: Runtime, space: Space, tags: Sequence[str], *, fresh: bool) -> Stamp | Trouble:
         """What an entry that begins to be computed now must name."""

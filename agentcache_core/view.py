@@ -16,6 +16,7 @@ from agentcache_core.engine import Engine
 from agentcache_core.errors import AgentCacheError, CacheClosed, ConfigurationError
 from agentcache_core.events import Events
 from agentcache_core.figures import Figures
+from agentcache_core.following import Follower
 from agentcache_core.forking import watch
 from agentcache_core.invalidation import SOURCE, ByNamespace, ByPattern, ByRequest, ByTag, Invalidation, Selector
 from agentcache_core.keys import Key
@@ -55,6 +56,7 @@ class Core:
         self.maintenance = Maintenance(self.tiers, settings, lambda: list(self._spaces.values()))
         self.engine.maintenance = self.maintenance
         self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
+        self.tiers.follower = Follower(self.tiers, enabled=settings.background)
         self.closed = False
         self._spaces: dict[tuple[str, str], Space] = {}
         self.after_fork()
@@ -91,6 +93,8 @@ class Core:
 
     async def close(self, rt: Runtime) -> None:
         """Let go of the tiers of a face."""
+        if self.tiers.follower is not None:
+            self.tiers.follower.close()
         if self.tiers.near is not None:
             self.tiers.near.close()
         for tier in self.tiers.stored:
