@@ -16,6 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from agentcache_service.areas import REPEATED, ROUTER_MODULES, job_functions
 from agentcache_service.errors import RESPONSES, install_error_shape
 from agentcache_service.jobs import Worker
+from agentcache_service.logs import configure_logs
 from agentcache_service.middleware import BodyLimit, Observe, SecurityHeaders
 from agentcache_service.policy import guards_of
 from agentcache_service.service import Service, build_service
@@ -55,6 +56,13 @@ def build_app(settings: Settings | None = None, *, service: Service | None = Non
     _document_refusals(app)
     _add_layers(app, service)
     return app
+
+
+def from_environment() -> FastAPI:
+    """The application as the environment says: what a server with several worker processes imports."""
+    settings = Settings()
+    configure_logs(settings)
+    return build_app(settings)
 
 
 def _add_layers(app: FastAPI, service: Service) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from agentcache_service import operations_routes
-from agentcache_service.cacheapi import listener_routes, listeners, object_routes
+from agentcache_service.cacheapi import asset_routes, listener_routes, listeners, object_routes, prewarm, prewarm_routes
 from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, session_routes
 from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
@@ -59,6 +59,8 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     cache_routes,
     listener_routes,
     object_routes,
+    prewarm_routes,
+    asset_routes,
     # market
     listing_routes,
     purchase_routes,
@@ -101,6 +103,7 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         SWEEP: partial(sweep, service),
         listeners.TICK: partial(listeners.tick, service),
         listeners.CHECK: partial(listeners.check, service),
+        prewarm.PREWARM: partial(prewarm.run, service),
         delivery.DELIVER: partial(delivery.deliver, service),
     }
     functions.update(market_jobs.jobs(service))

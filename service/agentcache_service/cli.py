@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from agentcache_service import schema
 from agentcache_service.app import build_app, work_until
+from agentcache_service.errors import ServiceError
+from agentcache_service.identity import accounts
 from agentcache_service.logs import configure_logs
 from agentcache_service.market.reconcile import CHECKS
 from agentcache_service.money.reconcile import reconcile as reconcile_money
 from agentcache_service.service import Service, build_service
 from agentcache_service.settings import Settings
+from agentcache_service.usage.reconcile import run as reconcile_usage
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="AgentCache's hosted service.")
 
@@ -34,13 +38,44 @@ def migrate() -> None:
 
 
 @app.command()
-def reconcile() -> None:
-    """Prove the books: every posting, sale, invoice, payout and commission explained (exit 1 when one is not)."""
-    report = reconcile_money(_service().db, CHECKS)
+def reconcile(
+    mend: Annotated[bool, typer.Option(help="Set counters of usage right; the ledger is never changed.")] = False,
+) -> None:
+    """Prove the books: every posting, sale, invoice, payout, commission and counter explained (else exit 1)."""
+    service = _service()
+    report = reconcile_money(service.db, CHECKS)
     for line in report.lines:
         typer.echo(line)
-    if report.problems:
+    differences = reconcile_usage(service, mend=mend)
+    for item in differences:
+        typer.echo(
+            f"usage: {item.org_id} {item.metric}: counted {item.counter}, recounted {item.recount}: {item.reason}"
+        )
+    typer.echo(f"usage: {len(differences)} differences" + (", set right" if mend and differences else ""))
+    service.close()
+    if report.problems or (differences and not mend):
         raise typer.Exit(1)
+
+
+@app.command(name="create-admin")
+def create_admin(
+    email: Annotated[str, typer.Option(prompt="E-mail address")],
+    username: Annotated[str, typer.Option(prompt=True)],
+    password: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, envvar="AGENTCACHE_ADMIN_PASSWORD")
+    ],
+) -> None:
+    """Make a platform admin. There is no default one, and none by sign-up; the first login sets up a second factor."""
+    service = _service()
+    schema.upgrade(service.db)
+    try:
+        user_id = accounts.create_admin(service, email=email, username=username, password=password)
+    except ServiceError as refused:
+        typer.echo(refused.message, err=True)
+        raise typer.Exit(1) from None
+    finally:
+        service.close()
+    typer.echo(f"Made {user_id}. Sign in at {service.settings.public_url}/login and set up the second factor.")
 
 
 @app.command()
@@ -67,9 +102,20 @@ def serve(
     service = build_service(settings)
     schema.upgrade(service.db)
     typer.echo(f"AgentCache on {settings.public_url} (state in {settings.data_dir})")
-    uvicorn.run(
-        build_app(service=service), host=settings.host, port=settings.port, log_config=None, server_header=False
-    )
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "log_config": None,
+        "server_header": False,
+        "timeout_graceful_shutdown": 5,
+    }
+    if settings.workers == 1:
+        uvicorn.run(build_app(service=service), **options)
+        return
+    service.close()
+    for name, value in chosen.items():  # the worker processes read their settings from the environment
+        os.environ[f"AGENTCACHE_SERVICE_{name.upper()}"] = str(value)
+    uvicorn.run("agentcache_service.app:from_environment", factory=True, workers=settings.workers, **options)
 
 
 @app.command(name="write-migration")

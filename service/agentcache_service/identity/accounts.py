@@ -353,3 +353,29 @@ def edit_profile(
 def get_user(session: Session, user_id: str) -> User:
     """The user; an error of ours when there is none."""
     return session.get_one(User, user_id)
+
+
+def create_admin(service: Service, *, email: str, username: str, password: str) -> str:
+    """Make a platform admin, from the command line only; returns the user's id."""
+    address, name = _checked_email(email), username.casefold()
+    if not _USERNAME.fullmatch(name):
+        raise Unprocessable("A username has 1 to 40 of a-z, 0-9, '.', '_' and '-'.", code="username")
+    check_new_password(password, about=(address, name))
+    digest, now = service.passwords.hash(password), service.clock.now()
+    with service.db.write() as session:
+        if session.scalar(select(User.id).where(or_(User.email == address, User.username == name))):
+            raise Conflict("There is an account with this address or username already.", code="account_exists")
+        user = User(
+            id=new_id("usr"),
+            email=address,
+            username=name,
+            first_name="",
+            last_name="",
+            password_hash=digest,
+            platform_role="admin",
+            verified_at=now,
+            created_at=now,
+        )
+        session.add(user)
+        audit.record(session, service.clock, principal=None, action="account.create_admin", target=user.id)
+        return user.id
