@@ -156,7 +156,8 @@ def modality(pair: Pair) -> str | None:
     a, b = _modals(pair.a), _modals(pair.b)
     if a == b:
         return None
-    if "how" in kinds(pair.a) | kinds(pair.b) and "yes-no" not in kinds(pair.a) | kinds(pair.b):
+    asked = kinds(pair.a) | kinds(pair.b)
+    if "yes-no" not in asked and ("how" in asked or (_asks_what_to_do(pair.a) and _asks_what_to_do(pair.b))):
         return None
     if a and b and not (a & b):
         return f"{'/'.join(sorted(a))} against {'/'.join(sorted(b))}"
@@ -174,9 +175,18 @@ def _modals(reading: Reading) -> frozenset[str]:
     text = " ".join(reading.words)
     if "have to" in text or "has to" in text or "need to" in text or "needs to" in text or "supposed to" in text:
         found.add("must")
-    if "able to" in text or "allowed to" in text:
+    if "able to" in text or "allowed to" in text or "possible for" in text or "possible to" in text:
         found.add("can")
     return frozenset(found)
+
+
+def _asks_what_to_do(reading: Reading) -> bool:
+    """Whether a text asks "what can I do", "what should one do": what is asked for is a way, whatever the verb."""
+    words = reading.words
+    return any(
+        word == "what" and "do" in words[i + 2 : i + 7] and any(x in _DOERS for x in words[i + 1 : i + 4])
+        for i, word in enumerate(words)
+    )
 
 
 def _opens(reading: Reading) -> bool:
@@ -201,8 +211,9 @@ def _persons(reading: Reading) -> tuple[str, ...]:
 
 
 def _speakers(pair: Pair) -> str | None:
+    one_set, other_set = (_without_for_me(side) for side in (pair.a, pair.b))
     for acting, suffering in _CASES:
-        for here, there in ((pair.a.wordset, pair.b.wordset), (pair.b.wordset, pair.a.wordset)):
+        for here, there in ((one_set, other_set), (other_set, one_set)):
             if acting in here and suffering not in here and suffering in there and acting not in there:
                 return f"“{acting}” against “{suffering}”"
     one, other = _sides(pair.a), _sides(pair.b)
@@ -216,6 +227,7 @@ def _speakers(pair: Pair) -> str | None:
     return None
 
 
+_DOERS = frozenset(["i", "you", "we", "one"])
 _CASES = (("i", "me"), ("we", "us"), ("he", "him"), ("they", "them"))
 _SPEAKER = dict.fromkeys(
     ["i", "me", "my", "mine", "myself", "we", "us", "our", "ours", "ourselves"], "1"
@@ -223,5 +235,11 @@ _SPEAKER = dict.fromkeys(
 
 
 @remembered
+def _without_for_me(reading: Reading) -> frozenset[str]:
+    """The words of a text; "for me to" and "possible for us" say no more than "I" and "we"."""
+    text = " ".join(reading.words)
+    return reading.wordset - {"me", "us"} if "for me" in text or "for us" in text else reading.wordset
+
+
 def _sides(reading: Reading) -> list[str]:
     return [_SPEAKER[x] for x in reading.words if x in _SPEAKER]

@@ -108,6 +108,9 @@ all some; every some; all few; everyone someone; most few
 
 # Pairs one slip of a finger apart that are two words, not a typo.
 _CONFUSABLE = """
+calm clam; lion loin; salt slat; trap tarp; gird grid; sing sign; barn bran; carp crap; silt slit; cold clod;
+bolt blot; star tsar; mail mali; diet edit; form from; scar sacr; used sued; tied tide; felt flet; girl gril;
+nuts tuns; pets pest; post pots; stop spot; tops tosp; caps cpas; dots dost; ears eras; bets best; vets vest;
 casual causal; trial trail; angle angel; dairy diary; united untied; sacred scared; quiet quite; marital martial;
 brian brain; unties unites; sliver silver; desert dessert; cloths clothes; thorough through; though through;
 statue statute; contract contact; county country; brother bother; father farther; field filed; tired tried;
@@ -181,7 +184,7 @@ def slip(a: str, b: str) -> bool:
     """
     if (a, b) in CONFUSABLE or not (a.isalpha() and b.isalpha()):
         return False
-    if len(a) == len(b) and len(a) >= 5:
+    if len(a) == len(b) and len(a) >= 4:
         for i in range(len(a) - 1):
             if a[i] != b[i]:
                 return a[i] == b[i + 1] and a[i + 1] == b[i] and a[i + 2 :] == b[i + 2 :]

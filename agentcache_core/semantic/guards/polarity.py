@@ -14,7 +14,7 @@ _NEGATING = ("un", "in", "im", "ir", "il", "dis", "non")
 _POINTING_TEXT = (
     "before/after with/without over/under above/below up/down on/off in/out in/outside into/out inside/outside"
     " for/against to/from since/until since/till more/less most/least during/before during/after past/until"
-    " like/unlike toward/from towards/from"
+    " like/unlike toward/from towards/from while/before while/after while/without without/before without/after"
 )
 _POINTING: dict[str, set[str]] = {}
 for _pair in _POINTING_TEXT.split():

@@ -14,6 +14,7 @@ from . import words as w
 from .pair import Pair, soft
 from .polarity import governor
 from .reading import Reading, Token, remembered
+from .stems import NO_ADVERBS
 
 _PARTICIPLES = w.word_set(
     "done made seen known given taken written driven chosen spoken broken stolen frozen forgotten eaten beaten"
@@ -74,13 +75,19 @@ def _unexcused(
 
 def _free(token: Token) -> bool:
     """Adverbs and fillers may stand anywhere."""
-    return soft(token) or (token.kind == "word" and token.low.endswith("ly") and len(token.low) > 4)
+    adverb = token.low.endswith("ly") and len(token.low) > 4 and not token.capital and token.low not in NO_ADVERBS
+    return soft(token) or (token.kind == "word" and adverb)
 
 
 def _excused(pair: Pair, x: int, y: int, to_b: dict[int, int]) -> bool:
     a, b = pair.a, pair.b
-    if _coordinated(a, x, y) and _coordinated(b, to_b[y], to_b[x]):
+    joined_a, joined_b = _coordinated(a, x, y), _coordinated(b, to_b[x], to_b[y])
+    if joined_a and joined_b:
         return True
+    if (abs(x - y) == 2 and joined_a and abs(to_b[x] - to_b[y]) == 1) or (
+        abs(to_b[x] - to_b[y]) == 2 and joined_b and abs(x - y) == 1
+    ):
+        return True  # "an Egyptian dancer", "a dancer and Egyptian"
     if _modifier(pair, x, y, to_b) or (_clauses(a, x, y) and _clauses(b, to_b[y], to_b[x])):
         return True
     if _symmetric(a, x, y) and _symmetric(b, to_b[y], to_b[x]):

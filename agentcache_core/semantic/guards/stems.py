@@ -37,7 +37,8 @@ for _line in _IRREGULAR_LINES.split(";"):
         _IRREGULAR[_form] = _line.split()[0]
 
 _VOWELS = frozenset("aeiouy")
-_LY_STAYS = word_set(
+#: Words in -ly that are no adverbs of what is left without it.
+NO_ADVERBS = word_set(
     "hardly lately barely nearly only early family reply supply apply july italy fly rely ally belly holy ugly"
     " daily weekly monthly yearly friendly lovely elderly likely costly deadly lonely comply multiply imply"
     " butterfly rarely assembly anomaly monopoly shortly largely"
@@ -65,7 +66,7 @@ def stem(word: str) -> str:
         return root.removesuffix("e") if len(root) > 3 else root
     if len(word) <= 3 or not word.isascii():
         return word
-    if word.endswith("ly") and len(word) > 4 and word not in _LY_STAYS:
+    if word.endswith("ly") and len(word) > 4 and word not in NO_ADVERBS:
         word = word[:-2]
         if word.endswith("i"):
             word = word[:-1] + "y"

@@ -31,15 +31,16 @@ WH = word_set("what which who whom whose when where why how")
 
 # Words whose presence or absence alone does not change what is asked.
 FILLERS = word_set(
-    "some any such actually really literally basically exactly truly honestly simply just indeed currently"
-    " presently now please kindly fact anyway ever even also there here's thing things something anything stuff"
-    " someone anyone somebody anybody person people way ways kind sort type hi hello hey thanks thank ok okay well"
-    " sir madam very quite pretty fairly rather somewhat particularly specifically especially else own able"
-    " possible possibly etc e.g i.e lot lots each every all both other another many much few several various"
-    " certain given want wants wanted wanna like know tell explain wonder wondering curious understand think let"
-    " lets let's going gonna got gotta get gets mean means able happen happens happened happening say says called"
-    " somehow according exist exists guys everyone everybody become becomes ones u opinion opinions thoughts"
-    " considered consider believe believes case way order question answer too still already right again"
+    "some any such actually really literally genuinely definitely certainly obviously apparently essentially"
+    " absolutely seriously frankly naturally evidently clearly surely basically exactly truly honestly simply just"
+    " indeed currently presently now please kindly fact anyway ever even also there here's thing things something"
+    " anything stuff someone anyone somebody anybody person people way ways kind sort type hi hello hey thanks"
+    " thank ok okay well sir madam very quite pretty fairly rather somewhat particularly specifically especially"
+    " else own able possible possibly etc e.g i.e lot lots each every all both other another many much few several"
+    " various certain given want wants wanted wanna like know tell explain wonder wondering curious understand"
+    " think let lets let's going gonna got gotta get gets mean means able happen happens happened happening say"
+    " says called somehow according exist exists guys everyone everybody become becomes ones u opinion opinions"
+    " thoughts considered consider believe believes case way order question answer too still already right again"
 )
 # Phrases that add nothing to what is asked; their words are no content.
 _PHRASE_TEXT = (
