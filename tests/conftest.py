@@ -10,11 +10,16 @@ import os
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from agentcache_core.testing.servers import RedisServer, S3Server
 
 pytest.register_assert_rewrite("agentcache_core.testing")
+
+# No timed assertions: how long an example takes says more about the machine's other work than about the code.
+hypothesis.settings.register_profile("agentcache", deadline=None)
+hypothesis.settings.load_profile("agentcache")
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +125,23 @@ def test_the_table_reads_without_the_manual_and_names_what_was_saved(tmp_path: P
     for text in ("What caching would have saved", "model calls", "33.3%", "tokens not spent", "2,000", "dollars"):
         assert text in done.stdout
     assert "\r" not in done.stdout
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is(tmp_path: Path) -> None:
+    path = log(tmp_path / "log", *(asked(number) for number in range(500)))
+    main, other = pty.openpty()
+    command = [str(Path(sys.executable).with_name("agentcache")), "replay", str(path), "--json"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=other, env=environment, check=True)
+    os.close(other)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while part := os.read(main, 65536):
+            shown += part
+    os.close(main)
+    assert b"replaying" in shown
+    assert b"%" in shown
+    assert json.loads(done.stdout)["model_calls"]["total"] == 500
 
 
 @pytest.mark.parametrize(
