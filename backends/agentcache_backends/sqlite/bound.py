@@ -10,21 +10,22 @@ from agentcache_backends.sqlite.files import ValueFiles
 from agentcache_core.clock import Clock
 
 _ROUNDS = 400
-_RUN = 24
+_RUN = 72
 
 
 class Bound:
     """Keeps a store under `max_bytes`, database pages and files together; None bounds nothing.
 
     The size is looked at after every 1/64 of the bound that a connection wrote, so that each writing process may
-    overshoot by as much. Expired values go first; then, in runs of neighbours picked at random, the half that is
-    worth least: by weight, then by age. Neighbours, because SQLite frees whole pages only.
+    overshoot by as much. Expired values go first; then, of two runs of neighbours, the third that is worth least: by
+    weight, then by age. Neighbours, because SQLite frees whole pages only.
     """
 
     def __init__(self, max_bytes: int | None, files: ValueFiles, clock: Clock) -> None:
         self.max_bytes = max_bytes
         self._files = files
         self._now = clock.now
+        self._hand = 0
         self._random = random.Random()  # noqa: S311 - a sample, not a secret
 
     def wrote(self, connection: Connection, size: int) -> None:
@@ -62,11 +63,15 @@ class Bound:
         low, high = connection.execute("SELECT min(rowid), max(rowid) FROM stored").fetchone()
         if low is None:
             return 0
-        start = min(self._random.randint(low, high) for _ in range(2))  # the older half is met more often
-        run = "SELECT rowid, weight, modified_at FROM stored WHERE rowid >= ? ORDER BY rowid LIMIT ?"
-        rows = connection.execute(run, (start, _RUN)).fetchall()
+        run = "SELECT rowid, weight, modified_at FROM stored WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        # One run behind a hand that goes round, so that every value's turn comes; one from anywhere to compare with,
+        # so that a run of dear values loses none while cheap ones are elsewhere.
+        ours = connection.execute(run, (self._hand, _RUN)).fetchall()
+        self._hand = ours[-1][0] if len(ours) == _RUN else 0
+        theirs = connection.execute(run, (self._random.randint(low - 1, high), _RUN)).fetchall()
+        rows = list({row[0]: row for row in ours + theirs}.values())
         rows.sort(key=lambda row: (row[1] or 0.0, row[2]))
-        worst = [row[0] for row in rows[: (len(rows) + 1) // 2]]
+        worst = [row[0] for row in rows[: (len(rows) + 2) // 3]]
         return self._drop(connection, ",".join("?" * len(worst)), worst)
 
     def _drop(self, connection: Connection, which: str, arguments: Any) -> int:
