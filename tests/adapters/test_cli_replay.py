@@ -132,16 +132,18 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is(tmp_path: Path) -> None:
     main, other = pty.openpty()
     command = [str(Path(sys.executable).with_name("agentcache")), "replay", str(path), "--json"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=other, env=environment, check=True)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other, env=environment)
     os.close(other)
     shown = b""
     with contextlib.suppress(OSError):  # how Linux says that the other end is closed
         while part := os.read(main, 65536):
             shown += part
     os.close(main)
+    told, _ = running.communicate()
+    assert running.returncode == 0
     assert b"replaying" in shown
     assert b"%" in shown
-    assert json.loads(done.stdout)["model_calls"]["total"] == 500
+    assert json.loads(told)["model_calls"]["total"] == 500
 
 
 @pytest.mark.parametrize(
