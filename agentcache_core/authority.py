@@ -24,17 +24,19 @@ import ormsgpack
 
 from agentcache_core.backend import Stored
 from agentcache_core.batch import fetch
+from agentcache_core.codec import frame
+from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError, CorruptFrame
 from agentcache_core.space import Ban, Generation, Space, Stamp
 from agentcache_core.store.entries import EntryRecord
 
 MAX_BANS = 1000
+MAX_BAN_LIST = 64 * 1024 * 1024
 ATTEMPTS = 64
 TOMBSTONE_SECONDS = 3600.0
 _GENERATION = struct.Struct("<3sB16s4Q")
 _MAGIC, _FORMAT = b"ACG", 1
 _EPOCH_MAGIC = b"ACT\x01"
-_BANS_MAGIC = b"ACB\x01"
 
 
 def encode_generation(generation: Generation) -> bytes:
@@ -119,8 +121,16 @@ class StoredAuthority:
     """
 
     def __init__(
-        self, store: Any, space: Space, *, monotonic: float, max_staleness: float, unproven: Callable[[], None]
+        self,
+        store: Any,
+        space: Space,
+        pipeline: Pipeline,
+        *,
+        monotonic: float,
+        max_staleness: float,
+        unproven: Callable[[], None],
     ) -> None:
+        self._pipeline = pipeline
         self._unproven = unproven
         self.store = store
         self.space = space
@@ -171,7 +181,7 @@ class StoredAuthority:
                 return
             space.tag_epochs.update(epochs)
             if not space.bans_known:
-                space.bans = decode_bans(answers[-1].data) if answers[-1] else ()
+                space.bans = decode_bans(self._pipeline, space.bans_name, answers[-1].data) if answers[-1] else ()
                 space.bans_known = True
 
     async def servable(self, record: EntryRecord) -> bool:
@@ -275,22 +285,21 @@ class StoredAuthority:
         """Write the ban list with one more; None when there are too many open bans."""
         name = self.space.bans_name
         found = await self.store.get(name)
-        bans = decode_bans(found.data) if found else ()
+        bans = decode_bans(self._pipeline, name, found.data) if found else ()
         bans = (*(known for known in bans if known.pattern != ban.pattern), ban)
         if len(bans) > MAX_BANS:
             await self.store.delete(name)
             return None
-        body = ormsgpack.packb([[known.seq, known.pattern] for known in bans])
-        await self.store.put(name, _sealed(_BANS_MAGIC, body))
+        await self.store.put(name, encode_bans(self._pipeline, name, bans))
         return bans
 
     async def drop_bans(self, before: int) -> None:
         """Forget bans with a seq up to `before`: maintenance has passed over every older entry."""
-        found = await self.store.get(self.space.bans_name)
+        name = self.space.bans_name
+        found = await self.store.get(name)
         if found:
-            left = [ban for ban in decode_bans(found.data) if ban.seq > before]
-            body = ormsgpack.packb([[ban.seq, ban.pattern] for ban in left])
-            await self.store.put(self.space.bans_name, _sealed(_BANS_MAGIC, body), if_version=found.version)
+            left = [ban for ban in decode_bans(self._pipeline, name, found.data) if ban.seq > before]
+            await self.store.put(name, encode_bans(self._pipeline, name, left), if_version=found.version)
 
     async def move_tag(self, tag: str) -> Generation:
         """Invalidate by tag: a new epoch, then the generation, which it answers."""
@@ -298,7 +307,16 @@ class StoredAuthority:
         return await self.bump(cut=True, forget=tag)
 
 
-def decode_bans(record: bytes) -> tuple[Ban, ...]:
-    """The bans in a record; `CorruptFrame` for anything else."""
-    listed = ormsgpack.unpackb(_unsealed(_BANS_MAGIC, record))
-    return tuple(Ban(int(seq), str(pattern)) for seq, pattern in listed)
+def encode_bans(pipeline: Pipeline, name: bytes, bans: Iterable[Ban]) -> bytes:
+    """The ban list as stored under `name`: in a frame, since patterns tell of plain keys."""
+    body = ormsgpack.packb([[ban.seq, ban.pattern] for ban in bans])
+    return pipeline.seal_plain(frame.RECORD, b"", body, bound_to=name)
+
+
+def decode_bans(pipeline: Pipeline, name: bytes, record: bytes) -> tuple[Ban, ...]:
+    """The inverse of `encode_bans`; `CorruptFrame` for anything else."""
+    try:
+        listed = ormsgpack.unpackb(pipeline.open(frame.RECORD, record, max_size=MAX_BAN_LIST, bound_to=name).body)
+        return tuple(Ban(int(seq), str(pattern)) for seq, pattern in listed)
+    except (ValueError, TypeError) as problem:
+        raise CorruptFrame(f"a list of bans is damaged: {problem}") from problem

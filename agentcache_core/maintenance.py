@@ -89,7 +89,7 @@ class Maintenance:
             return report
         if not dry_run:
             await self._write_use_back(rt, space, report)
-        judged = Verdicts(self._authority.store(rt.face), space)
+        judged = Verdicts(self._authority.store(rt.face), space, self._authority.pipeline(space))
         for tier in self._tiers.stored:
             await self._guarded(tier, report, tier.prepare(rt, space))
             await self._sweep(rt, space, tier, judged, report, grace)
@@ -111,7 +111,7 @@ class Maintenance:
             for digits in await self._guarded(tier, report, tenants(tier.store(rt.face))) or ():
                 space = Space("", "", self._settings.secret)
                 space.tenant_prefix = digits
-                judged = Verdicts(self._authority.store(rt.face), space, tags=False)
+                judged = Verdicts(self._authority.store(rt.face), space, self._authority.pipeline(space), tags=False)
                 await self._sweep(rt, space, tier, judged, report, grace)
         return report
 

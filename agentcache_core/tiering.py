@@ -77,6 +77,7 @@ class Tiers:
         return StoredAuthority(
             self.authority.store(rt.face),
             space,
+            self.authority.pipeline(space),
             monotonic=self.clock.monotonic(),
             max_staleness=self.max_staleness,
             unproven=lambda: self._unproven(space),

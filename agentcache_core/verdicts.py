@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentcache_core.authority import banned, decode_bans, decode_epoch, decode_generation
+from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame
 from agentcache_core.space import Ban, Generation, Space
 from agentcache_core.store.entries import EntryRecord
@@ -29,7 +30,8 @@ class Verdicts:
     tags out, for a tenant whose secret is not known.
     """
 
-    def __init__(self, store: Any, space: Space, *, tags: bool = True) -> None:
+    def __init__(self, store: Any, space: Space, pipeline: Pipeline, *, tags: bool = True) -> None:
+        self._pipeline = pipeline
         self._store = store
         self._space = space
         self._tags = tags
@@ -63,7 +65,8 @@ class Verdicts:
         bans = await self._store.get(prefix + b"/b")
         try:
             return _State(
-                decode_generation(generation.data) if generation else None, decode_bans(bans.data) if bans else ()
+                decode_generation(generation.data) if generation else None,
+                decode_bans(self._pipeline, prefix + b"/b", bans.data) if bans else (),
             )
         except CorruptFrame:
             return _State(None, ())

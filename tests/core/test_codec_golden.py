@@ -12,17 +12,21 @@ import decimal
 import hashlib
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from agentcache_core.authority import decode_bans, decode_generation, encode_bans, encode_generation
 from agentcache_core.codec import frame
 from agentcache_core.codec.encrypt import Keyring
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.codec.serialize import dumps, loads
 from agentcache_core.model import Cost
+from agentcache_core.space import Ban, Generation
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
+from agentcache_core.store.manifest import PLACE, Manifest
 
 GOLDEN = Path(__file__).with_name("golden") / "v1"
 LIMIT = 1_000_000
@@ -81,8 +85,23 @@ FRAMES: dict[str, tuple[EntryRecord, Pipeline]] = {
     "entry-blob": (POINTING, Pipeline(compression=None)),
     "entry-least": (LEAST, Pipeline()),
 }
+MANIFEST = Manifest(b"m" * 32, b"".join(digest * 32 + (1000).to_bytes(8, "big") for digest in (b"a", b"b")))
+PACKED = Manifest(
+    b"m" * 32,
+    b"".join(digest * 32 + (1000).to_bytes(8, "big") for digest in (b"a", b"b", b"c")),
+    b"p" * 32 + b"q" * 32,
+    b"".join(PLACE.pack(*place) for place in ((2, 0, 700), (1, 4096, 800), (0, 0, 0))),
+)
+GENERATION = Generation(b"L" * 16, 9, 8, 7, 6)
+BANS = (Ban(3, "user:*"), Ban(9, "[ab]?"))
 BLOB = b"one blob, said twice; one blob, said twice; " * 20
-NAMES = {f"value-{name}" for name in VALUES} | set(FRAMES) | {"blob-zstd"}
+RECORDS: dict[str, tuple[object, Callable[[bytes], object], bytes]] = {
+    "manifest": (MANIFEST, Manifest.decode, MANIFEST.encode()),
+    "manifest-packed": (PACKED, Manifest.decode, PACKED.encode()),
+    "generation": (GENERATION, decode_generation, encode_generation(GENERATION)),
+    "bans": (BANS, lambda data: decode_bans(Pipeline(), b"n", data), encode_bans(Pipeline(), b"n", BANS)),
+}
+NAMES = {f"value-{name}" for name in VALUES} | set(FRAMES) | {"blob-zstd"} | set(RECORDS)
 
 
 def golden(name: str) -> bytes:
@@ -116,6 +135,13 @@ def test_a_golden_blob_reads_as_its_payload() -> None:
     assert Pipeline().open(frame.BLOB, golden("blob-zstd"), max_size=LIMIT).body == BLOB
 
 
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_golden_record_reads_as_what_it_was_and_is_written_the_same(name: str) -> None:
+    value, decode, encoded = RECORDS[name]
+    assert decode(golden(name)) == value
+    assert encoded == golden(name)
+
+
 def test_digests_are_those_of_the_first_version() -> None:
     digests = [
         Pipeline(tenant=tenant, secret=secret).digest(BLOB) for tenant in ("", "acme") for secret in (None, b"s")
@@ -141,6 +167,7 @@ def write_missing() -> None:
     GOLDEN.mkdir(parents=True, exist_ok=True)
     made = {f"value-{name}": dumps(value) for name, value in VALUES.items()}
     made |= {name: encode_entry(record, pipeline, bound_to=b"e/golden") for name, (record, pipeline) in FRAMES.items()}
+    made |= {name: encoded for name, (_, _, encoded) in RECORDS.items()}
     made["blob-zstd"] = Pipeline().seal(frame.BLOB, b"", BLOB)
     for name, content in made.items():
         path = GOLDEN / f"{name}.bin"

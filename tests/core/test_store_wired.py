@@ -106,6 +106,16 @@ def test_an_encrypted_store_shows_nothing_of_a_large_value() -> None:
     assert cache.get("the plain key") == LARGE
 
 
+def test_a_pattern_of_an_encrypted_store_is_not_shown_either() -> None:
+    backend = DictBackend()
+    cache = open_on(backend, keyring=Keyring({1: b"k" * 32}))
+    cache.set("customer:7", 1)
+    cache.invalidate(pattern="customer:*")
+    values = [stored.data for stat in backend.scan(b"") if isinstance(stored := backend.get(stat.name), Stored)]
+    assert not any(b"customer" in value for value in values)
+    assert open_on(backend, keyring=Keyring({1: b"k" * 32})).get("customer:7") is MISSING
+
+
 def test_a_cache_without_the_keyring_neither_reads_nor_removes_what_is_encrypted() -> None:
     backend = DictBackend()
     owner = open_on(backend, keyring=Keyring({1: b"k" * 32}))
