@@ -89,9 +89,9 @@ def test_bypasses_are_counted_with_their_reason() -> None:
 def test_savings_survive_a_restart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'agent.db'}"
     for _ in range(3):
-        with Cache(url, namespace="desk") as cache:
+        with Cache(url, namespace="desk", deadline="30s") as cache:
             ask(cache, "a", tags=("t",))
-    with Cache(url) as cache:
+    with Cache(url, deadline="30s") as cache:
         report = cache.savings()
     (desk,) = (savings for savings in report.namespaces if savings.namespace == "desk")
     assert (desk.hits, desk.misses) == (2, 1)
@@ -104,7 +104,7 @@ def test_savings_survive_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_report_holds_what_is_not_yet_written_and_counts_nothing_twice(tmp_path: Path) -> None:
-    with Cache(f"sqlite:///{tmp_path / 'agent.db'}") as cache:
+    with Cache(f"sqlite:///{tmp_path / 'agent.db'}", deadline="30s") as cache:
         for expected in (0, 1, 2):
             ask(cache, "a")
             assert cache.savings().total.hits == expected
@@ -115,13 +115,13 @@ def test_processes_add_up(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'agent.db'}"
     program = (
         "import sys; from agentcache_core import Cache, Computed, Cost\n"
-        "with Cache(sys.argv[1]) as cache:\n"
+        "with Cache(sys.argv[1], deadline='30s') as cache:\n"
         "    for _ in range(5):\n"
         "        cache.get_or_compute('k', lambda: Computed('v', cost=Cost(usd_micros=7)))\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    with Cache(url) as cache:
+    with Cache(url, deadline="30s") as cache:
         total = cache.savings().total
     assert total.hits + total.misses == 15
     assert total.total.cost.usd_micros == 7 * total.hits
@@ -131,7 +131,7 @@ def test_threads_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'agent.db'}"
 
     def work() -> None:
-        with Cache(url, background=False) as cache:
+        with Cache(url, background=False, deadline="30s") as cache:
             for _ in range(5):
                 cache.get("absent")
 
@@ -140,12 +140,12 @@ def test_threads_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    with Cache(url) as cache:
+    with Cache(url, deadline="30s") as cache:
         assert cache.savings().total.misses == 30
 
 
 def test_a_forked_child_does_not_add_what_its_parent_counted(tmp_path: Path) -> None:
-    with Cache(f"sqlite:///{tmp_path / 'agent.db'}", background=False) as cache:
+    with Cache(f"sqlite:///{tmp_path / 'agent.db'}", background=False, deadline="30s") as cache:
         for _ in range(3):
             cache.get("absent")
         child = os.fork()
@@ -158,7 +158,7 @@ def test_a_forked_child_does_not_add_what_its_parent_counted(tmp_path: Path) -> 
             finally:
                 os._exit(code)
         assert os.waitpid(child, 0)[1] == 0
-    with Cache(f"sqlite:///{tmp_path / 'agent.db'}") as cache:
+    with Cache(f"sqlite:///{tmp_path / 'agent.db'}", deadline="30s") as cache:
         assert cache.savings().total.misses == 4
 
 
@@ -184,10 +184,10 @@ def test_where_a_store_cannot_write_conditionally_each_process_keeps_its_own_rec
 
 def test_figures_of_one_tenant_are_not_told_to_another(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'agent.db'}"
-    with Cache(url) as cache:
+    with Cache(url, deadline="30s") as cache:
         ask(cache.tenant("acme"), "a")
         ask(cache.tenant("acme"), "a")
-    with Cache(url) as cache:
+    with Cache(url, deadline="30s") as cache:
         assert cache.tenant("acme").savings().total.hits == 1
         assert cache.tenant("globex").savings().total.hits == 0
         assert cache.savings().total.hits == 0
@@ -220,14 +220,14 @@ def test_damaged_figures_cost_the_figures_and_nothing_else(tmp_path: Path) -> No
 async def test_the_async_face_reports_the_same(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'agent.db'}"
     for _ in range(2):
-        async with AsyncCache(url) as cache:
+        async with AsyncCache(url, deadline="30s") as cache:
             await cache.get_or_compute("k", lambda: Computed("v", cost=CALL))
-    async with AsyncCache(url) as cache:
+    async with AsyncCache(url, deadline="30s") as cache:
         assert (await cache.savings()).total.total.cost == CALL
 
 
 def test_latencies_of_look_ups_and_computations_are_told(tmp_path: Path) -> None:
-    with Cache(f"sqlite:///{tmp_path / 'agent.db'}") as cache:
+    with Cache(f"sqlite:///{tmp_path / 'agent.db'}", deadline="30s") as cache:
         for _ in range(4):
             ask(cache, "a")
         savings = cache.stats().savings
