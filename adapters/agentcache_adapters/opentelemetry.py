@@ -1,7 +1,7 @@
 """OpenTelemetry: what a cache does, as metrics and as events of the current span: `instrument(cache)`.
 
 Attributes follow the generative-AI conventions where they have a word for it (`gen_ai.provider.name`,
-`gen_ai.request.model`, `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`) and are named `agentcache.…` elsewhere.
+`gen_ai.request.model`, `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`); others are named `agentcache.…`.
 No request, answer, key, tag or tenant leaves the process.
 
 Listening costs hits their short cut (some microseconds each): what is measured at every hit cannot be free.

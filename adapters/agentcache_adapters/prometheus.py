@@ -15,11 +15,11 @@ A collector, asked when Prometheus scrapes: nothing is added to a hit. Figures a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from agentcache_core import AsyncCache, Cache
-from agentcache_core.savings import Percentiles
+from agentcache_core.savings import Percentiles, Saving
 from agentcache_core.stats import Stats
 
 try:
@@ -97,11 +97,12 @@ class PrometheusExporter:
         return family
 
     def _saved(self, stats: Sequence[Stats]) -> Iterator[Metric]:
-        for unit, text, amount in (
+        units: tuple[tuple[str, str, Callable[[Saving], float]], ...] = (
             ("usd", "dollars that hits did not cost, at list prices", lambda s: s.cost.usd_micros / 1e6),
             ("seconds", "seconds that hits did not take", lambda s: s.cost.seconds),
             ("tokens", "tokens that hits did not use", lambda s: s.cost.input_tokens + s.cost.output_tokens),
-        ):
+        )
+        for unit, text, amount in units:
             family = CounterMetricFamily(f"agentcache_saved_{unit}", text, labels=["namespace", "model"])
             for one in stats:
                 named = ((model, amount(saving)) for model, saving in one.savings.by_model.items())
