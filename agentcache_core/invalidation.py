@@ -17,6 +17,7 @@ from agentcache_core.events import Events
 from agentcache_core.following import Change, forget_near
 from agentcache_core.keys import Key
 from agentcache_core.model import Freshness
+from agentcache_core.placing import Placing
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Generation, Space
@@ -70,6 +71,7 @@ class Invalidation:
 
     def __init__(self, tiers: Tiers, events: Events, *, strict: bool) -> None:
         self._tiers = tiers
+        self._placing = Placing(tiers)
         self._events = events
         self._strict = strict
         self._journal: list[tuple[Space, Selector]] = []
@@ -131,7 +133,7 @@ class Invalidation:
         held = tiers.of(rt, space)
         match selector:
             case ByRequest(key):
-                return await tiers.remove(rt, space, key)
+                return await self._placing.remove(rt, space, key)
             case ByTag(tag):
                 moved = await authority.attempt(space, "invalidate", held.move_tag(tag))
                 change: Change = ("tag", "", tag)
@@ -141,7 +143,7 @@ class Invalidation:
             case ByNamespace():
                 return await authority.attempt(space, "invalidate", held.bump(cut=True, lineage=True))
         if isinstance(moved, Generation):
-            await tiers.publish(rt, space, moved, change)
+            await self._placing.publish(rt, space, moved, change)
         return moved
 
     async def replay_journal(self, rt: Runtime, space: Space) -> bool:

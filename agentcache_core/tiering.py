@@ -8,21 +8,21 @@ it on the way.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from agentcache_core.authority import TOMBSTONE_SECONDS, StoredAuthority, verdict
+from agentcache_core.authority import StoredAuthority, verdict
 from agentcache_core.clock import Clock
 from agentcache_core.errors import BackendError
 from agentcache_core.events import Events
-from agentcache_core.following import Change, Follower, encode_event
+from agentcache_core.following import Follower
 from agentcache_core.keys import Key
 from agentcache_core.model import Freshness
 from agentcache_core.near import NearTier, Slot
 from agentcache_core.pending import Pending
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Face, Runtime
-from agentcache_core.space import Generation, Space, Stamp
+from agentcache_core.space import Space, Stamp
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import Found, StoredTier, Trouble
 
@@ -31,15 +31,6 @@ TOMBSTONE = ""
 PLAIN_KINDS = ("text", "asset")
 """The kinds whose keys may be plain text or bytes, which patterns are matched against."""
 LOCAL_LINEAGE = b"\0" * 16
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a write came to: whether the authority has it, whether its condition refused it, or what went wrong."""
-
-    stored: bool
-    outdated: bool = False
-    trouble: BackendError | None = None
 
 
 class Tiers:
@@ -64,7 +55,7 @@ class Tiers:
         self.before_authority: Callable[[Runtime, Space], Awaitable[bool]] | None = None
         self.journalled: set[Space] = set()
         self.follower: Follower | None = None
-        self._pending = Pending()
+        self.pending = Pending()
 
     @property
     def local(self) -> bool:
@@ -146,7 +137,7 @@ class Tiers:
         return Found(record, slot.value, slot.packed, self.near.name, -1)
 
     async def _find_stored(self, rt: Runtime, space: Space, key: Key, tier: StoredTier, depth: int) -> Found | None:
-        if self._pending and not await self._pending.drained(rt, tier, space):
+        if self.pending and not await self.pending.drained(rt, tier, space):
             return None
         at_authority = tier is self.authority
         if not at_authority and not await self._trusted(rt, space):
@@ -177,7 +168,7 @@ class Tiers:
             left = [index for index, found in enumerate(answers) if found is None]
             if not left:
                 break
-            if self._pending and not await self._pending.drained(rt, tier, space):
+            if self.pending and not await self.pending.drained(rt, tier, space):
                 continue
             at_authority = tier is self.authority
             if not (at_authority or await self._trusted(rt, space)):
@@ -223,7 +214,7 @@ class Tiers:
             self.keep_near(space, key, found.record, found.value, packed=True, unless=lambda: space.version != version)
         for tier in self.stored[: found.depth]:
             if tier.spec.promote and tier.takes(size) and space.version == version:
-                await tier.put(rt, space, key, tier.limited(found.record, self.clock.now()))
+                await settle(rt, space, key, tier, tier.limited(found.record, self.clock.now()))
 
     def keep_near(
         self,
@@ -253,165 +244,6 @@ class Tiers:
             unless=unless,
         )
 
-    # Writing
-
-    async def write(
-        self,
-        rt: Runtime,
-        space: Space,
-        key: Key,
-        record: EntryRecord,
-        *,
-        computed: bool,
-        unless: Callable[[], bool],
-        renew: Callable[[], Awaitable[bool]] | None = None,
-    ) -> Answer:
-        """Write one entry to the authority, then to the other tiers. `computed` answers never replace what was
-        removed or overwritten after their computation began; `unless()` says so for this process."""
-        size = record.size
-        authority = self.authority
-        assert authority is not None
-        space.access.computed(key.digest)
-        if unless():
-            return Answer(False, outdated=True)
-        answer = await self._write_authority(rt, space, key, record, authority, computed=computed, renew=renew)
-        if isinstance(answer, Trouble):
-            return Answer(False, trouble=answer.error)
-        if answer.outdated:
-            return answer
-        for tier in self.stored:
-            if tier is authority or tier.spec.write == "around":
-                continue
-            if not tier.takes(size) or unless():
-                outcome: Any = await tier.delete(rt, space, key)
-            else:
-                outcome = await tier.put(rt, space, key, tier.limited(record, self.clock.now()))
-            if isinstance(outcome, Trouble):
-                await self._missed(rt, space, tier, key)
-        if self.near is not None and self.follower is not None:
-            await self.follower.notice(rt, space)
-        return answer
-
-    async def _write_authority(
-        self,
-        rt: Runtime,
-        space: Space,
-        key: Key,
-        record: EntryRecord,
-        tier: StoredTier,
-        *,
-        computed: bool,
-        renew: Callable[[], Awaitable[bool]] | None,
-    ) -> Answer | Trouble:
-        record = tier.limited(record, self.clock.now())
-        for _ in range(8):
-            version = await tier.put(rt, space, key, record, if_absent=True)
-            if isinstance(version, Trouble):
-                return version
-            if version is not None:
-                return Answer(True)
-            name = space.entry_name(key)
-            stored = await tier.attempt(space, "get", tier.store(rt.face).get(name))
-            if isinstance(stored, Trouble):
-                return stored
-            if not stored:
-                continue
-            try:
-                old: EntryRecord | None = tier.decode(space, name, stored)
-            except BackendError:
-                old = None
-            newer = old is not None and old.lineage == record.lineage and old.seq > record.seq
-            if computed and (newer or (renew is not None and not await renew())):
-                return Answer(False, outdated=True)
-            version = await tier.put(rt, space, key, record, if_version=stored.version)
-            if isinstance(version, Trouble):
-                return version
-            if version is None:
-                continue
-            if old is not None and old.kind != TOMBSTONE:
-                bumped = await tier.attempt(space, "generation", self.of(rt, space).bump(cut=False))
-                if isinstance(bumped, Trouble):
-                    return bumped
-                await self.publish(rt, space, bumped, ("request", key.kind, key.address))
-            return Answer(True)
-        return Trouble(BackendError("the entry kept changing while it was being written"))
-
-    async def write_many(self, rt: Runtime, space: Space, entries: Sequence[tuple[Key, EntryRecord]]) -> list[bool]:
-        """Write entries where nothing stands yet, one round trip per tier; answers which were written so. The others
-        are left to `write`."""
-        authority = self.authority
-        assert authority is not None
-        now = self.clock.now()
-        answers = await authority.put_many(
-            rt, space, [(key, authority.limited(record, now)) for key, record in entries], if_absent=True
-        )
-        if isinstance(answers, Trouble):
-            return [False] * len(entries)
-        written = [answer is not None for answer in answers]
-        fresh = [entry for entry, was_absent in zip(entries, written, strict=True) if was_absent]
-        for tier in self.stored:
-            if tier is authority or tier.spec.write == "around":
-                continue
-            taken = [(key, tier.limited(record, now)) for key, record in fresh if tier.takes(record.size)]
-            if isinstance(await tier.put_many(rt, space, taken), Trouble):
-                for key, _ in taken:
-                    await self._missed(rt, space, tier, key)
-        return written
-
-    async def remove(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
-        """Remove one entry everywhere, leaving a tombstone on the authority; answers whether there was one."""
-        existed = False
-        if self.near is not None:
-            existed = self.near.remove(self.near.home(space.tenant, space.namespace, key.kind), key.address)
-        tier = self.authority
-        if tier is None:
-            return existed
-        answer = await tier.attempt(space, "delete", self._bury(rt, space, key, tier))
-        for other in self.stored:
-            if other is not tier and isinstance(await other.delete(rt, space, key), Trouble):
-                await self._missed(rt, space, other, key)
-        return answer
-
-    async def _bury(self, rt: Runtime, space: Space, key: Key, tier: StoredTier) -> bool:
-        store, name, held = tier.store(rt.face), space.entry_name(key), self.of(rt, space)
-        stored, record_of_generation = await held.read([name, space.generation_name])
-        held.observe(record_of_generation)
-        existed = False
-        if stored:
-            try:
-                record = tier.decode(space, name, stored)
-            except BackendError:
-                existed = False
-            else:
-                gone = freshness(record.stale_at, record.expires_at, self.clock.now()) is Freshness.GONE
-                existed = record.kind != TOMBSTONE and not gone and await held.servable(record)
-        generation: Generation = await held.bump(cut=True)
-        now = self.clock.now()
-        tombstone = EntryRecord(
-            TOMBSTONE, now, b"", expires_at=now + TOMBSTONE_SECONDS, lineage=generation.lineage, seq=generation.seq
-        )
-        await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
-        await self.publish(rt, space, generation, ("request", key.kind, key.address))
-        return existed
-
-    # What a tier missed while it was away
-
-    async def publish(self, rt: Runtime, space: Space, generation: Generation, change: Change) -> None:
-        """Tell the log what moved the generation, where the authority has one. An event that is lost costs other
-        processes their near copies, nothing else."""
-        tier = self.authority
-        store: Any = None if tier is None else tier.store(rt.face)
-        if tier is not None and hasattr(store, "append"):
-            event = encode_event(tier.pipeline(space), generation, change)
-            await tier.attempt(space, "log", store.append(space.prefix, event))
-
-    async def _missed(self, rt: Runtime, space: Space, tier: StoredTier, key: Key) -> None:
-        """A middle tier did not take a write: its old copy must not be served, here or by others."""
-        self._pending.add(tier, space, key)
-        self.events.tell("pending", tenant=space.tenant, namespace=space.namespace, tier=tier.name)
-        assert self.authority is not None
-        await self.authority.attempt(space, "generation", self.of(rt, space).bump(cut=False, lost=True))
-
     async def stamp(self, rt: Runtime, space: Space, tags: Sequence[str], *, fresh: bool) -> Stamp | Trouble:
         """What an entry that begins to be computed now must name."""
         if self.authority is None:
@@ -426,6 +258,33 @@ def _authority(stored: Sequence[StoredTier], face: Face) -> StoredTier | None:
             if getattr(tier.store(face).capabilities, wanted):
                 return tier
     return stored[-1] if stored else None
+
+
+async def settle(rt: Runtime, space: Space, key: Key, tier: StoredTier, record: EntryRecord) -> bool | Trouble:
+    """Write a record into a tier that is not the authority, unless a newer one stands there; answers whether it was.
+
+    Writers reach such a tier in any order, so the one with the larger seq wins, tombstones included.
+    """
+    for _ in range(8):
+        version = await tier.put(rt, space, key, record, if_absent=True)
+        if version is not None:
+            return version if isinstance(version, Trouble) else True
+        name = space.entry_name(key)
+        stored: Any = await tier.attempt(space, "get", tier.store(rt.face).get(name))
+        if isinstance(stored, Trouble):
+            return stored
+        if not stored:
+            continue
+        try:
+            old: EntryRecord | None = tier.decode(space, name, stored)
+        except BackendError:
+            old = None
+        if old is not None and old.lineage == record.lineage and old.seq > record.seq:
+            return False
+        version = await tier.put(rt, space, key, record, if_version=stored.version)
+        if version is not None:
+            return version if isinstance(version, Trouble) else True
+    return Trouble(BackendError("the entry kept changing while it was being written"))
 
 
 def record_of(slot: Slot, kind: str) -> EntryRecord:

@@ -11,6 +11,7 @@ from agentcache_core.errors import BackendError, NotWritten, UnstorableValue
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
 from agentcache_core.model import Cost
+from agentcache_core.placing import Placing
 from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space, Stamp
@@ -32,6 +33,7 @@ class Writer:
 
     def __init__(self, tiers: Tiers, settings: Settings, events: Events, after: After) -> None:
         self._after = after
+        self.placing = Placing(tiers)
         self.tiers = tiers
         self.settings = settings
         self.events = events
@@ -132,7 +134,7 @@ class Writer:
         listed = [
             (key, self.record(key, payload, wish, stamp)) for (key, _), payload in zip(pairs, payloads, strict=True)
         ]
-        taken = await self.tiers.write_many(rt, space, listed)
+        taken = await self.placing.write_many(rt, space, listed)
         stored = 0
         for index, ((key, record), written) in enumerate(zip(listed, taken, strict=True)):
             if written:
@@ -170,7 +172,7 @@ class Writer:
 
         if not self.tiers.local:
             self._supersede_near(space, key)
-            answer = await self.tiers.write(rt, space, key, record, computed=computed, unless=outdated, renew=renew)
+            answer = await self.placing.write(rt, space, key, record, computed=computed, unless=outdated, renew=renew)
             if answer.trouble is not None:
                 return self.not_written(space, key, wish, answer.trouble)
             if answer.outdated:
