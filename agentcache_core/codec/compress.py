@@ -10,7 +10,7 @@ from agentcache_core.errors import CorruptFrame
 LEVEL: Final = 3
 MIN_SIZE: Final = 128
 """Payloads below this many bytes are not worth a try: what zstd saves is eaten by its own header."""
-WORTH: Final = 0.95
+WORTH: Final = 0.85
 """Kept only when the result is at most this part of the original, since every later read pays for decompression."""
 
 _MEDIA: Final = (

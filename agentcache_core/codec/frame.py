@@ -7,9 +7,8 @@ perhaps compressed), both under one checksum or, with a keyring, under one authe
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentcache_core.errors import CorruptFrame, UnreadableFrame
 
@@ -23,14 +22,14 @@ CLEAR, AES_256_GCM = 0, 1
 """How header and body are encrypted."""
 
 _FIXED: Final = Struct(">2sBBBBIIIQ")
+_WHOLE: Final = Struct(">2sBBBBIIIQI")
 _CHECKSUM: Final = Struct(">I")
 PREFIX: Final = _FIXED.size
 OVERHEAD: Final = _FIXED.size + _CHECKSUM.size
 """Bytes that a frame adds to header and body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
+class Prefix(NamedTuple):
     """The fixed fields of a frame. `raw_size` is the body's size in bytes once decompressed."""
 
     content: int
@@ -43,17 +42,7 @@ class Prefix:
 
     def pack(self) -> bytes:
         """These fields as the first `PREFIX` bytes of a frame (also the data that encryption authenticates)."""
-        return _FIXED.pack(
-            MAGIC,
-            VERSION,
-            self.content,
-            self.compression,
-            self.encryption,
-            self.dictionary,
-            self.key,
-            self.header_size,
-            self.raw_size,
-        )
+        return _FIXED.pack(MAGIC, VERSION, *self)
 
 
 def join(prefix: bytes, sealed: bytes) -> bytes:
@@ -61,26 +50,27 @@ def join(prefix: bytes, sealed: bytes) -> bytes:
     return b"".join((prefix, _CHECKSUM.pack(zlib.crc32(sealed, zlib.crc32(prefix))), sealed))
 
 
-def split(frame: bytes, *, content: int, max_size: int) -> tuple[Prefix, memoryview]:
-    """The fields of `frame` and a view of what follows, once magic, version, sizes and checksum have been found good.
+def split(frame: bytes, *, content: int, max_size: int) -> Prefix:
+    """The fields of `frame`, once its magic, version, sizes and checksum have been found good. What they describe
+    begins at `OVERHEAD`.
 
     `content` is what the frame must hold; `max_size` bounds, in bytes, the decompressed body. Raises `CorruptFrame`.
     """
-    if len(frame) < OVERHEAD:
+    size = len(frame) - OVERHEAD
+    if size < 0:
         raise CorruptFrame(f"{len(frame)} bytes are too few for a frame")
-    magic, version, held, compression, encryption, dictionary, key, header_size, raw_size = _FIXED.unpack_from(frame)
+    magic, version, *fields, checksum = _WHOLE.unpack_from(frame)
     if magic != MAGIC:
         raise CorruptFrame("not a frame of AgentCache")
     if version != VERSION:
         raise UnreadableFrame(f"frame version {version}; this program reads version {VERSION}")
-    view = memoryview(frame)
-    (checksum,) = _CHECKSUM.unpack_from(frame, PREFIX)
-    if zlib.crc32(view[OVERHEAD:], zlib.crc32(view[:PREFIX])) != checksum:
+    if zlib.crc32(memoryview(frame)[OVERHEAD:], zlib.crc32(frame[:PREFIX])) != checksum:
         raise CorruptFrame("the checksum does not match")
-    if held != content:
-        raise CorruptFrame(f"the frame holds content {held}, expected {content}")
-    if raw_size > max_size:
-        raise CorruptFrame(f"the frame claims {raw_size} bytes, more than the {max_size} allowed")
-    if header_size > len(frame) - OVERHEAD:
+    prefix = Prefix(*fields)
+    if prefix.content != content:
+        raise CorruptFrame(f"the frame holds content {prefix.content}, expected {content}")
+    if prefix.raw_size > max_size:
+        raise CorruptFrame(f"the frame claims {prefix.raw_size} bytes, more than the {max_size} allowed")
+    if prefix.header_size > size:
         raise CorruptFrame("the frame is shorter than its header")
-    return Prefix(held, compression, encryption, dictionary, key, header_size, raw_size), view[OVERHEAD:]
+    return prefix

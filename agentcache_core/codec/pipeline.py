@@ -128,25 +128,29 @@ class Pipeline:
     def open(self, content: int, data: bytes, *, max_size: int, bound_to: bytes = b"") -> Opened:
         """What `seal` was given. Raises `CorruptFrame` for anything else, and never takes more memory than the frame
         itself and `max_size` bytes for the body."""
-        prefix, sealed = frame.split(data, content=content, max_size=max_size)
+        prefix = frame.split(data, content=content, max_size=max_size)
+        cipher = self._cipher
         if prefix.encryption == frame.CLEAR:
-            if self._cipher is not None:
+            if cipher is not None:
                 raise CorruptFrame("the frame is not encrypted, and this cache has a keyring")
+            clear, start = data, frame.OVERHEAD
         elif prefix.encryption == frame.AES_256_GCM:
-            if self._cipher is None:
+            if cipher is None:
                 raise UnreadableFrame("the frame is encrypted, and this cache has no keyring")
-            sealed = memoryview(self._cipher.decrypt(sealed, data[: frame.PREFIX] + bound_to, prefix.key))
+            sealed = memoryview(data)[frame.OVERHEAD :]
+            clear, start = cipher.decrypt(sealed, data[: frame.PREFIX] + bound_to, prefix.key), 0
+            if prefix.header_size > len(clear):
+                raise CorruptFrame("the frame is shorter than its header")
         else:
             raise UnreadableFrame(f"unknown encryption {prefix.encryption}")
-        if prefix.header_size > len(sealed):
-            raise CorruptFrame("the frame is shorter than its header")
-        return Opened(bytes(sealed[: prefix.header_size]), self._expand(prefix, sealed[prefix.header_size :]))
+        end = start + prefix.header_size
+        return Opened(clear[start:end], self._expand(prefix, clear, end))
 
-    def _expand(self, prefix: frame.Prefix, stored: memoryview) -> bytes:
+    def _expand(self, prefix: frame.Prefix, clear: bytes, start: int) -> bytes:
         if prefix.compression == frame.PLAIN:
-            if len(stored) != prefix.raw_size:
-                raise CorruptFrame(f"the body has {len(stored)} bytes where the frame says {prefix.raw_size}")
-            return bytes(stored)
+            if len(clear) - start != prefix.raw_size:
+                raise CorruptFrame(f"the body has {len(clear) - start} bytes where the frame says {prefix.raw_size}")
+            return clear[start:]
         if prefix.compression != frame.ZSTD:
             raise UnreadableFrame(f"unknown compression {prefix.compression}")
         trained = None
@@ -154,7 +158,7 @@ class Pipeline:
             trained = self._dictionaries.by_id(prefix.dictionary) if self._dictionaries is not None else None
             if trained is None:
                 raise MissingDictionary(prefix.dictionary)
-        return compress.decompress(stored, prefix.raw_size, trained)
+        return compress.decompress(memoryview(clear)[start:], prefix.raw_size, trained)
 
 
 ENCRYPTION_OVERHEAD: Final = NONCE_SIZE + TAG_SIZE

@@ -25,9 +25,11 @@ class BlobRef:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EntryRecord:
     """One stored answer and all that is needed to decide whether it may be served. Times are wall-clock seconds.
+
+    Immutable by convention: a frozen dataclass of 18 fields would cost as much at each hit as all else of decoding.
 
     kind: of its key. plain: the plain key, where the key was one, so that patterns and listings can see it.
     created_at: when its computation began to be valid. stale_at: fresh until then; None = for ever.
