@@ -310,6 +310,8 @@ class View:
             raise ConfigurationError(f"invalidate({name}=…) takes text, got {type(value).__name__}")
         if namespace is not None:
             return self._core.space(self._space.tenant, namespace), ByNamespace()
+        if not value:
+            raise ConfigurationError(f"invalidate({name}='') names nothing; give the {name} that is no longer true")
         if pattern is not None:
             return self._space, ByPattern(pattern)
         return self._space, ByTag(value if tag is not None else SOURCE + value)
