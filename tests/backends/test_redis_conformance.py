@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentcache_backends.redis import RedisBackend
-from agentcache_backends.redis.settings import settings_of
+from agentcache_backends.redis.loops import AsyncRedisBackend
+from agentcache_backends.redis.settings import Settings, settings_of
 from agentcache_core.backend import AsyncBackend
 from agentcache_core.clock import Clock
-from agentcache_core.resilience import in_threads
-from agentcache_core.testing import AsyncBackendSuite, BackendSuite
+from agentcache_core.testing import AsyncBackendSuite, BackendSuite, against_a_dict
+from agentcache_core.testing.servers import RedisServer
 from agentcache_core.urls import parse_url
 
 pytestmark = pytest.mark.redis
@@ -31,6 +33,16 @@ class TestRedis(_OnRedis, BackendSuite):
         return RedisBackend(self.settings, clock=clock)
 
 
-class TestRedisInThreads(_OnRedis, AsyncBackendSuite):
+class TestRedisOnEventLoops(_OnRedis, AsyncBackendSuite):
     def open_async(self, place: Path, clock: Clock) -> AsyncBackend:
-        return in_threads(RedisBackend(self.settings, clock=clock))
+        return AsyncRedisBackend(self.settings, clock=clock)
+
+
+def test_redis_behaves_like_a_dict(own_redis: RedisServer) -> None:
+    numbers = itertools.count()
+
+    def opens(clock: Clock) -> Any:
+        prefix = b"machine-%d:" % next(numbers)
+        return RedisBackend(Settings(own_redis.url, port=own_redis.port, timeout=10.0, prefix=prefix), clock=clock)
+
+    against_a_dict(opens)("test_it_behaves_like_a_dict").debug()

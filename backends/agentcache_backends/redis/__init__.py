@@ -11,7 +11,6 @@ from __future__ import annotations
 from agentcache_backends.redis.settings import Settings, settings_of
 from agentcache_backends.redis.store import RedisBackend
 from agentcache_core.backend import AsyncBackend, Backend
-from agentcache_core.resilience import in_threads
 from agentcache_core.urls import Face, StoreUrl
 
 __all__ = ["RedisBackend", "Settings", "open_url"]
@@ -19,5 +18,9 @@ __all__ = ["RedisBackend", "Settings", "open_url"]
 
 def open_url(url: StoreUrl, *, face: Face) -> Backend | AsyncBackend:
     """The backend that a `redis://`, `rediss://` or `unix://` URL names."""
-    backend = RedisBackend(settings_of(url))
-    return in_threads(backend) if face == "async" else backend
+    settings = settings_of(url)
+    if face == "blocking":
+        return RedisBackend(settings)
+    from agentcache_backends.redis.loops import AsyncRedisBackend  # loads asyncio
+
+    return AsyncRedisBackend(settings)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from os import urandom
+from struct import Struct
 from typing import Any, Final, Generic, NamedTuple, TypeVar
+from zlib import crc32
 
 from hiredis import pack_command
 
@@ -25,6 +27,7 @@ from agentcache_core.backend import Event, Grant, Put, Stat, Stored, Version
 from agentcache_core.model import MISSING, Missing
 
 T = TypeVar("T")
+_POSITION: Final = Struct(">IQQ")
 _SCAN_COUNT: Final = 512
 _FENCE_REMEMBERED: Final = 86_400_000
 
@@ -134,21 +137,23 @@ class Asks:
 
     def append(self, topic: bytes, event: bytes) -> Ask[bytes]:
         command = (b"XADD", self._stream(topic), b"MAXLEN", b"~", self._log_length, b"*", b"e", event)
-        return ask([command], lambda replies: bytes(replies[0]))
+        return ask([command], lambda replies: _position(topic, replies[0]))
 
     def read(self, topic: bytes, after: bytes) -> Ask[list[Event] | None]:
+        start = _entry(topic, after) if after else b"-"
+
         def parse(replies: list[Any]) -> list[Event] | None:
-            events = [Event(position, fields[1]) for position, fields in replies[0]]
+            events = [Event(_position(topic, entry), fields[1]) for entry, fields in replies[0]]
             if not after:
                 return events
             # The event at the asked position must still be held: else some after it may be gone as well.
             return events[1:] if events and events[0].position == after else None
 
-        return ask([(b"XRANGE", self._stream(topic), after or b"-", b"+")], parse, again=True)
+        return ask([(b"XRANGE", self._stream(topic), start or b"+", b"+")], parse, again=True)
 
     def tail(self, topic: bytes) -> Ask[bytes]:
         command = (b"XREVRANGE", self._stream(topic), b"+", b"-", b"COUNT", 1)
-        return ask([command], lambda replies: replies[0][0][0] if replies[0] else b"", again=True)
+        return ask([command], lambda replies: _position(topic, replies[0][0][0]) if replies[0] else b"", again=True)
 
     def acquire(self, lease: bytes, seconds: float) -> Ask[Grant | None]:
         token = urandom(8).hex().encode()
@@ -191,3 +196,17 @@ class Asks:
 def _lives(seconds: float) -> tuple[int, int]:
     lives = max(1, math.ceil(seconds * 1000))
     return lives, lives + _FENCE_REMEMBERED
+
+
+def _position(topic: bytes, entry: bytes) -> bytes:
+    """Where an entry of a stream stands: which topic, then its time and number, in an order that bytes sort by."""
+    milliseconds_, _, number = entry.partition(b"-")
+    return _POSITION.pack(crc32(topic), int(milliseconds_), int(number))
+
+
+def _entry(topic: bytes, position: bytes) -> bytes:
+    """The stream's own name of a position; empty when it is none of this topic."""
+    if len(position) != _POSITION.size:
+        return b""
+    whose, milliseconds_, number = _POSITION.unpack(position)
+    return b"%d-%d" % (milliseconds_, number) if whose == crc32(topic) else b""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis.exceptions as theirs
+from hiredis import ReplyError
 
 from agentcache_core.errors import (
     BackendError,
@@ -138,7 +139,7 @@ def ours(error: BaseException, shown: str) -> BackendError:
         kind, reason = _BY_WORD["NOPERM"]
     elif isinstance(error, theirs.TimeoutError | TimeoutError):
         kind, reason = BackendUnavailable, "it did not answer in time"
-    elif isinstance(error, theirs.ResponseError):
+    elif isinstance(error, theirs.ResponseError | ReplyError):
         # Only the first word: the rest may repeat what was sent. Errors inside a script carry theirs further on.
         words = str(error).replace(":", " ").split()
         word = next((word for word in words if word in _BY_WORD), words[0] if words else "an unknown error")

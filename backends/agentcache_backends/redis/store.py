@@ -110,7 +110,7 @@ class RedisBackend:
         cursor, seen = b"0", set[bytes]()
         while True:
             cursor, keys = self._perform(self._asks.page(prefix, cursor))
-            new = [key for key in keys if key not in seen]  # SCAN may answer a key twice
+            new = [key for key in dict.fromkeys(keys) if key not in seen]  # SCAN may answer a key twice
             seen.update(new)
             if new:
                 for stat in self._perform(self._asks.stats(new)):
