@@ -27,7 +27,7 @@ from agentcache_core.backend import Event, Grant, Put, Stat, Stored, Version
 from agentcache_core.model import MISSING, Missing
 
 T = TypeVar("T")
-_POSITION: Final = Struct(">IQQ")
+_POSITION: Final = Struct(">IQQ4s")
 _SCAN_COUNT: Final = 512
 _FENCE_REMEMBERED: Final = 86_400_000
 
@@ -136,14 +136,17 @@ class Asks:
         return ask(commands, parse, again=True)
 
     def append(self, topic: bytes, event: bytes) -> Ask[bytes]:
-        command = (b"XADD", self._stream(topic), b"MAXLEN", b"~", self._log_length, b"*", b"e", event)
-        return ask([command], lambda replies: _position(topic, replies[0]))
+        # The field's name is random and part of the position: a stream that was flushed and begun anew may repeat
+        # the entry's own name within its millisecond.
+        mark = urandom(4)
+        command = (b"XADD", self._stream(topic), b"MAXLEN", b"~", self._log_length, b"*", mark, event)
+        return ask([command], lambda replies: _position(topic, replies[0], mark))
 
     def read(self, topic: bytes, after: bytes) -> Ask[list[Event] | None]:
         start = _entry(topic, after) if after else b"-"
 
         def parse(replies: list[Any]) -> list[Event] | None:
-            events = [Event(_position(topic, entry), fields[1]) for entry, fields in replies[0]]
+            events = [Event(_position(topic, entry, fields[0]), fields[1]) for entry, fields in replies[0]]
             if not after:
                 return events
             # The event at the asked position must still be held: else some after it may be gone as well.
@@ -153,7 +156,11 @@ class Asks:
 
     def tail(self, topic: bytes) -> Ask[bytes]:
         command = (b"XREVRANGE", self._stream(topic), b"+", b"-", b"COUNT", 1)
-        return ask([command], lambda replies: _position(topic, replies[0][0][0]) if replies[0] else b"", again=True)
+
+        def parse(replies: list[Any]) -> bytes:
+            return _position(topic, replies[0][0][0], replies[0][0][1][0]) if replies[0] else b""
+
+        return ask([command], parse, again=True)
 
     def acquire(self, lease: bytes, seconds: float) -> Ask[Grant | None]:
         token = urandom(8).hex().encode()
@@ -198,15 +205,16 @@ def _lives(seconds: float) -> tuple[int, int]:
     return lives, lives + _FENCE_REMEMBERED
 
 
-def _position(topic: bytes, entry: bytes) -> bytes:
-    """Where an entry of a stream stands: which topic, then its time and number, in an order that bytes sort by."""
+def _position(topic: bytes, entry: bytes, mark: bytes) -> bytes:
+    """Where an entry of a stream stands: which topic, then its time and number, in an order that bytes sort by, then
+    its mark."""
     milliseconds_, _, number = entry.partition(b"-")
-    return _POSITION.pack(crc32(topic), int(milliseconds_), int(number))
+    return _POSITION.pack(crc32(topic), int(milliseconds_), int(number), mark)
 
 
 def _entry(topic: bytes, position: bytes) -> bytes:
     """The stream's own name of a position; empty when it is none of this topic."""
     if len(position) != _POSITION.size:
         return b""
-    whose, milliseconds_, number = _POSITION.unpack(position)
+    whose, milliseconds_, number, _ = _POSITION.unpack(position)
     return b"%d-%d" % (milliseconds_, number) if whose == crc32(topic) else b""

@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from typing import Any, Final
 
-from hiredis import Reader, ReplyError, pack_command
+from hiredis import ProtocolError, Reader, ReplyError, pack_command
 
 from agentcache_backends.redis.settings import Settings
 
@@ -45,7 +45,13 @@ class Line(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
+        try:
+            self._reader.feed(data)
+            self._hand_out()
+        except ProtocolError as error:
+            self.give_up(ConnectionError(f"what answered does not speak Redis ({error})"))
+
+    def _hand_out(self) -> None:
         waiting = self._waiting
         while (reply := self._reader.gets(False)) is not _NOTHING:
             if not waiting:  # nobody asked: this is no Redis, or not ours any more
@@ -58,6 +64,9 @@ class Line(asyncio.Protocol):
                 waiting.popleft()
                 if not first.future.done():
                     first.future.set_result(first.replies)
+
+    def eof_received(self) -> None:
+        self.give_up(ConnectionError("Redis closed the connection"))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.give_up(exc or ConnectionError("Redis closed the connection"))

@@ -86,6 +86,9 @@ class AsyncRedisBackend:
 
     async def _perform(self, ask: Ask[T]) -> T:
         try:
+            if not ask.again:  # what must not be sent twice: first hear whether the other side has closed meanwhile
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             line = await self._line()
             try:
                 replies = await line.exchange(ask.packed, ask.replies)

@@ -125,26 +125,34 @@ _BY_WORD: Final[dict[str, tuple[type[BackendError], str]]] = {
 }
 
 
+_BY_CLASS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (theirs.ReadOnlyError, "READONLY"),
+    (theirs.BusyLoadingError, "LOADING"),
+    (theirs.OutOfMemoryError, "OOM"),
+    (theirs.NoPermissionError, "NOPERM"),
+    (theirs.MovedError, "MOVED"),
+    (theirs.AskError, "ASK"),
+    (theirs.TryAgainError, "TRYAGAIN"),
+    (theirs.ClusterDownError, "CLUSTERDOWN"),
+    (theirs.MasterDownError, "MASTERDOWN"),
+)
+
+
 def ours(error: BaseException, shown: str) -> BackendError:
     """An exception of redis-py, or an error that Redis answered, in the words of the seam."""
+    word = next((word for kind, word in _BY_CLASS if isinstance(error, kind)), "")
     if isinstance(error, theirs.AuthenticationError):
-        kind, reason = _BY_WORD["NOAUTH" if "required" in str(error).lower() else "WRONGPASS"]
-    elif isinstance(error, theirs.ReadOnlyError):
-        kind, reason = _BY_WORD["READONLY"]
-    elif isinstance(error, theirs.BusyLoadingError):
-        kind, reason = _BY_WORD["LOADING"]
-    elif isinstance(error, theirs.OutOfMemoryError):
-        kind, reason = _BY_WORD["OOM"]
-    elif isinstance(error, theirs.NoPermissionError):
-        kind, reason = _BY_WORD["NOPERM"]
+        word = "NOAUTH" if "required" in str(error).lower() else "WRONGPASS"
+    if not word and isinstance(error, theirs.ResponseError | ReplyError):
+        # Only one word of the text: the rest may repeat what was sent. An error inside a script stands further on.
+        words = [part.lstrip("-") for part in str(error).replace(":", " ").split()]
+        word = next((part for part in words if part in _BY_WORD), words[0] if words and words[0].isupper() else "ERR")
+        kind, reason = _BY_WORD.get(word, (BackendUnavailable, f"it answered {word}"))
+    elif word:
+        kind, reason = _BY_WORD[word]
     elif isinstance(error, theirs.TimeoutError | TimeoutError):
         kind, reason = BackendUnavailable, "it did not answer in time"
-    elif isinstance(error, theirs.ResponseError | ReplyError):
-        # Only the first word: the rest may repeat what was sent. Errors inside a script carry theirs further on.
-        words = str(error).replace(":", " ").split()
-        word = next((word for word in words if word in _BY_WORD), words[0] if words else "an unknown error")
-        kind, reason = _BY_WORD.get(word, (BackendUnavailable, f"it answered {word}"))
-    elif isinstance(error, theirs.ConnectionError | OSError):
+    elif isinstance(error, theirs.RedisError | OSError):
         kind, reason = BackendUnavailable, "it cannot be reached, or closed the connection"
     else:
         kind, reason = BackendUnavailable, type(error).__name__
