@@ -111,12 +111,14 @@ def test_a_hostile_frame_with_a_good_checksum_is_still_only_a_corrupt_frame(
 
 headers: Any = st.recursive(
     st.none() | st.integers(-5, 2**40) | st.floats() | st.text(max_size=4) | st.binary(max_size=40),
-    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=3,
 )
+right: Any = st.sampled_from(["chat", 1.0, None, 0.0, [], ["t", b"e"], b"x" * 16, 3, {}, [b"d" * 32, 9]])
 
 
-@given(headers, st.lists(headers, min_size=17, max_size=18), st.binary(max_size=20))
-@settings(max_examples=300)
+@given(headers, st.lists(headers | right, min_size=17, max_size=18), st.binary(max_size=20))
+@settings(max_examples=100)
 def test_a_header_of_wrong_fields_is_an_entry_or_a_corrupt_frame(loose: object, fields: object, body: bytes) -> None:
     import ormsgpack
 
@@ -133,9 +135,9 @@ def resealed(compression: int, raw_size: int, body: bytes) -> bytes:
     return frame.join(frame.Prefix(frame.BLOB, compression, frame.CLEAR, 0, 0, 0, raw_size).pack(), body)
 
 
-@pytest.mark.parametrize("claimed", [1_000, 400_000_000, 2**62])
+@pytest.mark.parametrize("claimed", [1_000, 100_000_000, 2**62])
 def test_a_zstd_bomb_takes_no_memory(claimed: int) -> None:
-    bomb = zstandard.ZstdCompressor(level=3).compress(b"\x00" * 400_000_000)
+    bomb = zstandard.ZstdCompressor(level=1).compress(bytes(100_000_000))
     tracemalloc.start()
     try:
         with pytest.raises(CorruptFrame):

@@ -84,12 +84,12 @@ values = st.recursive(
         | st.lists(inner, max_size=4).map(tuple)
         | st.dictionaries(st.text(), inner, max_size=4)
     ),
-    max_leaves=20,
+    max_leaves=12,
 )
 
 
 @given(values)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_every_storable_value_comes_back_equal_in_type_and_value(value: object) -> None:
     assert same(loads(dumps(value)), value)
 
