@@ -186,3 +186,11 @@ class SupportsTouch(Protocol):
     `modified_at` now, its version a new one, so that a conditional delete decided before fails. False when absent."""
 
     def touch(self, name: bytes, expires_at: float | None) -> bool: ...
+
+
+@runtime_checkable
+class SupportsSweep(Protocol):
+    """Reclaiming what only the store knows of: values that expired, and what a crash left behind more than
+    `older_than` seconds ago. Answers how many went. May take long; safe beside readers, writers and other sweeps."""
+
+    def sweep(self, *, older_than: float = 3600.0) -> int: ...

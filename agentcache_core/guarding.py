@@ -25,6 +25,8 @@ MANY = 32
 """Names of a batch that one deadline covers; a larger batch gets it once more for every so many."""
 
 Told = Callable[[str], None]
+_UNHURRIED = ("scan", "sweep")
+"""Verbs of maintenance, for which no caller waits."""
 _HARMLESS = (CorruptFrame, BackendFull, BackendReadOnly)
 
 
@@ -116,7 +118,7 @@ class Guarded(Around):
         patience = self._circuit.patience(args)
         future = self._threads.submit(call, *args, **kwargs)
         try:
-            return future.result(None if verb == "scan" else patience)
+            return future.result(None if verb in _UNHURRIED else patience)
         except FutureTimeout:
             if future.done():
                 raise
@@ -136,7 +138,7 @@ class AsyncGuarded(AsyncAround):
 
         circuit = self._circuit
         circuit.admit()
-        patience = circuit.patience(args)
+        patience = None if verb in _UNHURRIED else circuit.patience(args)
         try:
             async with asyncio.timeout(patience) as timeout:
                 answer = await call(*args, **kwargs)
@@ -144,7 +146,7 @@ class AsyncGuarded(AsyncAround):
             raise
         except BaseException as error:
             if isinstance(error, TimeoutError) and timeout.expired():
-                late = circuit.late(verb, patience)
+                late = circuit.late(verb, patience or 0.0)
                 circuit.failed(late)
                 raise late from None
             circuit.failed(error)

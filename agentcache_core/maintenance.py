@@ -42,7 +42,8 @@ _SCHEMES: Final = {"rediss": "redis", "unix": "redis", "redis+cluster": "redis",
 class MaintenanceReport:
     """What maintenance did, or on a dry run would do.
 
-    swept: a `SweepReport` for each tier. expired: entries dropped from memory. plan: the moves between tiers and what
+    swept: a `SweepReport` for each tier. expired: entries dropped from memory. leftovers: expired values and traces of
+    crashes that stores reclaimed by themselves. plan: the moves between tiers and what
     they save in US dollars a month. moved: moves made. dictionaries: for each kind that got a new one, the size of
     answers with it as a share of their size without. vectors: vector records removed because their entries are gone.
     trouble: for each tier that failed, why.
@@ -51,6 +52,7 @@ class MaintenanceReport:
     dry_run: bool
     swept: dict[str, SweepReport] = field(default_factory=dict)
     expired: int = 0
+    leftovers: int = 0
     bans_dropped: int = 0
     plan: Plan = field(default_factory=Plan)
     moved: int = 0
@@ -147,6 +149,9 @@ class Maintenance:
         ledger = Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix)
         work = sweep(ledger, now=self._now(), grace=grace, dead=judged.dead, dry_run=report.dry_run)
         swept = await self._guarded(tier, report, work)
+        reclaim = getattr(ledger.store, "sweep", None)
+        if reclaim is not None and not report.dry_run:
+            report.leftovers += await self._guarded(tier, report, reclaim()) or 0
         if swept is not None:
             report.swept[tier.name] = swept.plus(report.swept.get(tier.name))
 

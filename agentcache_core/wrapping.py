@@ -25,6 +25,7 @@ from agentcache_core.backend import (
     SupportsLease,
     SupportsLog,
     SupportsRange,
+    SupportsSweep,
     SupportsTouch,
     Version,
 )
@@ -36,7 +37,15 @@ SCAN_PAGE = 256
 
 
 class _Whole(
-    Backend, SupportsBatch, SupportsLog, SupportsLease, SupportsCounter, SupportsRange, SupportsTouch, Protocol
+    Backend,
+    SupportsBatch,
+    SupportsLog,
+    SupportsLease,
+    SupportsCounter,
+    SupportsRange,
+    SupportsTouch,
+    SupportsSweep,
+    Protocol,
 ):
     """A backend with every power, as the mixins below see theirs; each is only there where the inner one has it."""
 
@@ -151,6 +160,11 @@ class _Touch(Around):
         return self.run("touch", self.inner.touch, name, expires_at)
 
 
+class _Sweep(Around):
+    def sweep(self, *, older_than: float = 3600.0) -> int:
+        return self.run("sweep", self.inner.sweep, older_than=older_than)
+
+
 class AsyncAround:
     """An asynchronous backend that hands every verb of `inner` to `run`, which subclasses override."""
 
@@ -260,6 +274,11 @@ class _AsyncTouch(AsyncAround):
         return cast(bool, await self.run("touch", self.inner.touch, name, expires_at))
 
 
+class _AsyncSweep(AsyncAround):
+    async def sweep(self, *, older_than: float = 3600.0) -> int:
+        return cast(int, await self.run("sweep", self.inner.sweep, older_than=older_than))
+
+
 _POWERS: dict[type, tuple[type[Around], type[AsyncAround]]] = {
     SupportsBatch: (_Batch, _AsyncBatch),
     SupportsLog: (_Log, _AsyncLog),
@@ -267,6 +286,7 @@ _POWERS: dict[type, tuple[type[Around], type[AsyncAround]]] = {
     SupportsCounter: (_Counter, _AsyncCounter),
     SupportsRange: (_Range, _AsyncRange),
     SupportsTouch: (_Touch, _AsyncTouch),
+    SupportsSweep: (_Sweep, _AsyncSweep),
 }
 
 

@@ -155,3 +155,19 @@ def test_memory_is_bounded_while_an_asset_is_read_from_a_file_store(tmp_path: Pa
             tracemalloc.stop()
     assert written < 40 << 20
     assert read < 20 << 20
+
+
+def test_what_a_crash_left_beside_the_database_is_reclaimed(tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path}/cache.db") as cache:
+        assert cache.put_asset("key", os.urandom(200_000)).stored
+        kept = {path for path in tmp_path.rglob("*") if path.is_file()}
+        (folder,) = {path.parent for path in kept if path.stat().st_size >= 200_000 and path.suffix != ".db"}
+        leftover = folder / (folder.name + "0" * 30)
+        leftover.write_bytes(b"half a value")
+        os.utime(leftover, (0, 0))
+        assert cache.maintain(dry_run=True).leftovers == 0
+        assert leftover.exists()
+        assert cache.maintain().leftovers == 1
+        assert not leftover.exists()
+        assert cache.open_asset("key").size == 200_000
+        assert cache.verify()[cache.stats().authority].damaged == 0
