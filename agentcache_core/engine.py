@@ -39,19 +39,22 @@ if TYPE_CHECKING:
 class Engine:
     """One cache: its tiers, flights, background and figures, shared by both faces and all views."""
 
-    def __init__(self, tiers: Tiers, settings: Settings, events: Events, figures: Figures) -> None:
+    def __init__(
+        self, tiers: Tiers, settings: Settings, events: Events, figures: Figures, space_of: Callable[[str, str], Space]
+    ) -> None:
         self.tiers = tiers
+        self._space_of = space_of
         self.settings = settings
         self.events = events
         self.figures = figures
-        self.writer = Writer(tiers, settings, events, self._after_store)
+        self.background = Background(
+            enabled=settings.background, dropped=lambda name: events.tell("dropped", reason=name)
+        )
+        self.writer = Writer(tiers, settings, events, background=self.background, after=self._after_store)
         self.leases = Leases(tiers, events)
         self.computation = Computation(self.writer, self.leases, self._fresh)
         self.store = self.writer.store
         self.store_many = self.writer.store_many
-        self.background = Background(
-            enabled=settings.background, dropped=lambda name: events.tell("dropped", reason=name)
-        )
         self.similar: Similar | None = None
         self.maintenance: Maintenance | None = None
         self._now = settings.clock.now
@@ -78,6 +81,9 @@ class Engine:
     async def _find(self, rt: Runtime, space: Space, key: Key) -> Found | None:
         """The entry of a key, timed; now and then what was counted is added to the figures on the authority."""
         before = self._monotonic()
+        near = self.tiers.near
+        if near is not None and near.spilled:
+            await self.writer.spill(rt, self._space_of)  # what is looked for may be among it
         found = await self.tiers.find(rt, space, key)
         space.counters.looking.add(self._monotonic() - before)
         if self.figures.due(space):
@@ -224,6 +230,9 @@ class Engine:
         """What a stored answer sets off: it is remembered for similar questions, and maintenance may be due."""
         if self.similar is not None:
             await self.similar.remember(rt, space, key, request, value, record)
+        near = self.tiers.near
+        if near is not None and near.spilled:
+            await self.background.submit(rt, "spill", lambda: self.writer.spill(rt, self._space_of), key="spill")
         maintenance = self.maintenance
         if maintenance is not None and not self.tiers.local and self._monotonic() >= maintenance.due:
             await self.background.submit(rt, "maintenance", lambda: maintenance.auto(rt, space), key="maintenance")

@@ -5,6 +5,7 @@ It is a protocol of its own and not a backend: it keeps objects, not bytes (see 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Protocol
 
@@ -40,6 +41,8 @@ class NearTier(Protocol):
     entries: int
     size_bytes: int
     evictions: int
+    spilled: deque[tuple[tuple[str, str, str], Any]] | None
+    """Where evicted slots go with (tenant, namespace, kind), for a colder tier to take; None = nowhere."""
 
     def takes(self, size: int) -> bool: ...
     def home(self, tenant: str, namespace: str, kind: str) -> Any: ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import StoredTier, Trouble
 from agentcache_core.tiering import TOMBSTONE, Tiers, settle
 
+Defer = Callable[[Runtime, str, Callable[[], Coroutine[Any, Any, None]]], Awaitable[bool]]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -31,10 +34,12 @@ class Answer:
 
 
 class Placing:
-    """Carries writes and removals through the tiers of one cache."""
+    """Carries writes and removals through the tiers of one cache. `defer` runs a body later, for tiers that are
+    written back; it answers whether it will."""
 
-    def __init__(self, tiers: Tiers) -> None:
+    def __init__(self, tiers: Tiers, defer: Defer | None = None) -> None:
         self.tiers = tiers
+        self._defer = defer
 
     async def write(
         self,
@@ -46,16 +51,25 @@ class Placing:
         computed: bool,
         unless: Callable[[], bool],
         renew: Callable[[], Awaitable[bool]] | None = None,
+        spilling: bool = False,
     ) -> Answer:
         """Write one entry to the authority, then to the other tiers. `computed` answers never replace what was
-        removed or overwritten after their computation began; `unless()` says so for this process."""
+        removed or overwritten after their computation began; `unless()` says so for this process. An authority that
+        is written around takes what is `spilling` from a hotter tier, and what replaces something it holds."""
         size = record.size
         authority = self.tiers.authority
         assert authority is not None
         space.access.computed(key.digest)
         if unless():
             return Answer(False, outdated=True)
-        answer = await self._write_authority(rt, space, key, record, authority, computed=computed, renew=renew)
+        if authority.spec.write == "around" and not spilling and self.tiers.near is not None:
+            name = space.entry_name(key)
+            held = await authority.attempt(space, "get", authority.store(rt.face).get(name))
+            if not isinstance(held, Trouble) and not held:
+                return Answer(True)
+        answer = await self._write_authority(
+            rt, space, key, record, authority, computed=computed, renew=renew, spilling=spilling
+        )
         if isinstance(answer, Trouble):
             return Answer(False, trouble=answer.error)
         if answer.outdated:
@@ -69,11 +83,17 @@ class Placing:
             placed = tier.limited(newest, self.tiers.clock.now()) if kept else self._tombstone(newest)
             if not kept and answer.seq is None:
                 continue  # nothing stood on the authority, so nothing older stands here
-            if isinstance(await settle(rt, space, key, tier, placed), Trouble):
-                await self._missed(rt, space, tier, key)
+            later = functools.partial(self._settle, rt, space, key, tier, placed)
+            back = tier.spec.write == "back" and self._defer is not None
+            if not (back and self._defer is not None and await self._defer(rt, "write-back", later)):
+                await later()
         if self.tiers.near is not None and self.tiers.follower is not None:
             await self.tiers.follower.notice(rt, space)
         return answer
+
+    async def _settle(self, rt: Runtime, space: Space, key: Key, tier: StoredTier, record: EntryRecord) -> None:
+        if isinstance(await settle(rt, space, key, tier, record), Trouble):
+            await self._missed(rt, space, tier, key)
 
     async def _write_authority(
         self,
@@ -85,6 +105,7 @@ class Placing:
         *,
         computed: bool,
         renew: Callable[[], Awaitable[bool]] | None,
+        spilling: bool,
     ) -> Answer | Trouble:
         record = tier.limited(record, self.tiers.clock.now())
         for _ in range(8):
@@ -103,7 +124,7 @@ class Placing:
                 old: EntryRecord | None = tier.decode(space, name, stored)
             except BackendError:
                 old = None
-            newer = old is not None and old.lineage == record.lineage and old.seq > record.seq
+            newer = old is not None and old.lineage == record.lineage and old.seq + spilling > record.seq
             if computed and (newer or (renew is not None and not await renew())):
                 return Answer(False, outdated=True)
             version = await tier.put(rt, space, key, record, if_version=stored.version)

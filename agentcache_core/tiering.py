@@ -240,9 +240,14 @@ class Tiers:
             packed=packed,
             until=until,
             born=record.created_at,
-            record=replace(record, payload=None) if key.sample or says_more(record) else None,
+            record=self._slot_record(key, record),
             unless=unless,
         )
+
+    def _slot_record(self, key: Key, record: EntryRecord) -> EntryRecord | None:
+        """What a slot keeps of a record: nothing where its two times and its key say it all."""
+        spills = self.near is not None and self.near.spilled is not None
+        return replace(record, payload=None) if spills or key.sample or says_more(record) else None
 
     async def stamp(self, rt: Runtime, space: Space, tags: Sequence[str], *, fresh: bool) -> Stamp | Trouble:
         """What an entry that begins to be computed now must name."""

@@ -49,7 +49,7 @@ class Core:
         self.events = Events()
         self.tiers = open_tiers(specs, settings, self.events, face=face)
         self.figures = Figures(self.tiers, settings.clock)
-        self.engine = Engine(self.tiers, settings, self.events, self.figures)
+        self.engine = Engine(self.tiers, settings, self.events, self.figures, self.space)
         if semantic is not None:
             self.engine.similar = _similar(semantic, self.engine)
         self.assets = Assets(self.engine)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from agentcache_core.background import Background
 from agentcache_core.codec.serialize import Serializer, dumps, is_immutable
 from agentcache_core.cuts import Cuts
 from agentcache_core.errors import BackendError, NotWritten, UnstorableValue
@@ -28,12 +32,21 @@ def _never() -> bool:
     return False
 
 
+def _fallen(cuts: Cuts, begun: int, key: Key, record: EntryRecord) -> bool:
+    return not cuts.stands(begun, key.address, key.plain, [tag for tag, _ in record.tags])
+
+
 class Writer:
     """Puts answers into the tiers of one cache. `after` is awaited for each answer that was stored."""
 
-    def __init__(self, tiers: Tiers, settings: Settings, events: Events, after: After) -> None:
+    def __init__(
+        self, tiers: Tiers, settings: Settings, events: Events, *, background: Background, after: After
+    ) -> None:
         self._after = after
-        self.placing = Placing(tiers)
+        self._background = background
+        self.placing = Placing(tiers, background.submit)
+        if tiers.near is not None and any(tier.spec.write == "around" for tier in tiers.stored):
+            tiers.near.spilled = deque()
         self.tiers = tiers
         self.settings = settings
         self.events = events
@@ -172,12 +185,77 @@ class Writer:
 
         if not self.tiers.local:
             self._supersede_near(space, key)
+            if self._writes_back(wish, value, packed=packed):
+                kept = self._kept(space, key, record, value, packed=packed, outdated=outdated)
+                if kept and await self._write_back(rt, space, key, record, since=since):
+                    return True
             answer = await self.placing.write(rt, space, key, record, computed=computed, unless=outdated, renew=renew)
             if answer.trouble is not None:
                 return self.not_written(space, key, wish, answer.trouble)
             if answer.outdated:
                 return self.outdated(space, key)
         return self._kept(space, key, record, value, packed=packed, outdated=outdated)
+
+    def _writes_back(self, wish: Wish | None, value: Any, *, packed: bool) -> bool:
+        """Whether the memory tier may hold an answer alone until the authority is written."""
+        near, authority = self.tiers.near, self.tiers.authority
+        hurried = self.settings.strict or (wish is not None and wish.durable)
+        return (
+            authority is not None
+            and authority.spec.write == "back"
+            and near is not None
+            and packed
+            and near.takes(len(value))
+            and not hurried
+        )
+
+    async def _write_back(self, rt: Runtime, space: Space, key: Key, record: EntryRecord, *, since: int | None) -> bool:
+        """Write to the authority later; answers whether that was taken on. What is invalidated until then is not
+        written. Closing the cache writes what is left."""
+        tags = [tag for tag, _ in record.tags]
+        cuts = Cuts(space)
+        begun = cuts.begin()
+
+        async def work() -> None:
+            try:
+                await self.placing.write(
+                    rt, space, key, record, computed=True, unless=lambda: not cuts.stands(
+                        begun if since is None else min(since, begun), key.address, key.plain, tags
+                    )
+                )  # fmt: skip
+            finally:
+                cuts.end()
+
+        taken = await self._background.submit(rt, "write-back", work)
+        if not taken:
+            cuts.end()
+        return taken
+
+    async def spill(self, rt: Runtime, space_of: Callable[[str, str], Space]) -> None:
+        """Hand what the memory tier has given up to the tiers that are written around."""
+        near = self.tiers.near
+        while near is not None and near.spilled:
+            (tenant, namespace, kind), slot = near.spilled.popleft()
+            if not slot.packed or slot.record is None:
+                continue
+            space = space_of(tenant, namespace)
+            record = replace(slot.record, payload=slot.value)
+            plain = record.plain
+            key = Key(kind, slot.key) if plain is None or slot.key != plain else space.keys.key(plain)
+            cuts = Cuts(space)
+            begun = cuts.begin()
+            try:
+                await self.placing.write(
+                    rt,
+                    space,
+                    key,
+                    record,
+                    computed=True,
+                    unless=functools.partial(_fallen, cuts, begun, key, record),
+                    spilling=True,
+                )
+            finally:
+                cuts.end()
 
     def _kept(
         self, space: Space, key: Key, record: EntryRecord, value: Any, *, packed: bool, outdated: Callable[[], bool]

@@ -10,6 +10,7 @@ A hit reads a dict and sets a flag. Only writes take the lock; the interpreter m
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
@@ -59,10 +60,11 @@ class PackedSlot(Slot):
 class Home(dict[Hashable, Slot]):
     """The slots of one namespace and kind, with an index of those that carry tags."""
 
-    __slots__ = ("tagged",)
+    __slots__ = ("place", "tagged")
 
-    def __init__(self) -> None:
+    def __init__(self, place: tuple[str, str, str] = ("", "", "")) -> None:
         super().__init__()
+        self.place = place
         self.tagged: dict[str, set[Hashable]] = {}
 
 
@@ -89,6 +91,7 @@ class MemoryTier:
         self._ring: Ring[Slot] = Ring()
         self.entries = 0
         self.size_bytes = 0
+        self.spilled: deque[tuple[tuple[str, str, str], Slot]] | None = None
         watch(self)
 
     def after_fork(self) -> None:
@@ -108,7 +111,7 @@ class MemoryTier:
         home = self._homes.get(place)
         if home is None:
             with self._lock:
-                home = self._homes.setdefault(place, Home())
+                home = self._homes.setdefault(place, Home(place))
         return home
 
     def homes(self, tenant: str, namespace: str) -> list[tuple[str, Home]]:
@@ -170,6 +173,8 @@ class MemoryTier:
             home = victim.home
             if home is not None and home.get(victim.key) is victim:
                 del home[victim.key]
+                if self.spilled is not None:
+                    self.spilled.append((home.place, victim))
             self._forget(victim)
             self.evictions += 1
         if len(self._ring) > 2 * self.entries + 1024:
