@@ -1,7 +1,8 @@
 """LiteLLM over the cache, with its own providers speaking to a local server."""
 
 import asyncio
-from collections.abc import Iterator
+import inspect
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import litellm
@@ -25,9 +26,17 @@ def cache() -> Iterator[Cache]:
 
 
 @pytest.fixture(autouse=True)
-def installed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+async def installed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(litellm, "suppress_debug_info", True)
     monkeypatch.setattr(litellm, "cache", AgentCacheLiteLLM(cache))
+    yield
+    # LiteLLM keeps its clients for an hour and closes none of them.
+    clients = list(litellm.in_memory_llm_clients_cache.cache_dict.values())
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    for client in clients:
+        closed = getattr(client, "close", lambda: None)()
+        if inspect.isawaitable(closed):
+            await closed
 
 
 def ask(upstream: Upstream, **options: Any) -> Any:
