@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from blake3 import blake3
 _NAME = re.compile(r"auth|token(?!s|iz)|secret|api-?_?key|apikey|cookie|session|signature|password|credential|^key$")
 
 
+@functools.lru_cache(maxsize=1024)
 def is_credential(name: str) -> bool:
     """Whether a header, query field or setting of this name holds a secret."""
     return bool(_NAME.search(name.lower()))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from agentcache_adapters.http.sse import Event
-from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, sequence, text
+from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, parsed, sequence, text
 from agentcache_adapters.http.wire import ToolKinds, stated
 
 _FINISHED = frozenset({"end_turn", "tool_use", "stop_sequence"})
@@ -63,7 +62,7 @@ class _MessagesTracker:
         if not event.data or self.terminal:
             return
         try:
-            body = mapping(json.loads(event.data))
+            body = mapping(parsed(event.data))
         except ValueError:
             self._problem = "an event is not JSON"
             return

@@ -99,10 +99,14 @@ def split_url(url: str) -> tuple[str, list[tuple[str, str]]]:
     return urlunsplit((parts.scheme, host, parts.path, query, "")), secrets
 
 
-def credential_digest(call: HttpCall, *, secret: bytes = b"") -> str:
-    """A keyed digest (hex) over every credential of the call; the credentials themselves go nowhere else."""
+def address(call: HttpCall, *, secret: bytes = b"") -> tuple[str, str]:
+    """The call's URL without credentials, and a keyed digest (hex) over every credential it sent, in URL or headers.
+
+    The credentials themselves go nowhere else.
+    """
+    url, secrets = split_url(call.url)
     found = [_without_balancers(pair) for pair in call.headers if is_credential(pair[0])]
-    return digest(found + split_url(call.url)[1], secret=secret)
+    return url, digest(found + secrets, secret=secret)
 
 
 def _without_balancers(pair: tuple[str, str]) -> tuple[str, str]:

@@ -35,7 +35,7 @@ class CacheTransport(httpx.BaseTransport):
         call = _call(request)
         if not self._conduct.rules.covers(call):
             return self._inner.handle_request(_outgoing(request))
-        reply = self._conduct.answer(_call(request, request.read()), lambda: self._send(request))
+        reply = self._conduct.answer(call.with_body(request.read()), lambda: self._send(request))
         return httpx.Response(
             reply.status, headers=raw(reply.headers), stream=_Stream(reply.body), extensions=dict(reply.extensions)
         )
@@ -63,7 +63,7 @@ class AsyncCacheTransport(httpx.AsyncBaseTransport):
         call = _call(request)
         if not self._conduct.rules.covers(call):
             return await self._inner.handle_async_request(_outgoing(request))
-        reply = await self._conduct.answer(_call(request, await request.aread()), lambda: self._send(request))
+        reply = await self._conduct.answer(call.with_body(await request.aread()), lambda: self._send(request))
         return httpx.Response(
             reply.status,
             headers=raw(reply.headers),
@@ -103,8 +103,8 @@ class _AsyncStream(httpx.AsyncByteStream):
         await self._body.aclose()
 
 
-def _call(request: httpx.Request, body: bytes = b"") -> HttpCall:
-    return HttpCall(request.method.upper(), str(request.url), lowered(request.headers.raw), body)
+def _call(request: httpx.Request) -> HttpCall:
+    return HttpCall(request.method.upper(), str(request.url), lowered(request.headers.raw), b"")
 
 
 def _head(response: httpx.Response) -> ResponseHead:

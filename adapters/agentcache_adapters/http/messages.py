@@ -36,6 +36,10 @@ class HttpCall:
         """The first value of header `name`, or an empty string."""
         return next((value for key, value in self.headers if key == name), "")
 
+    def with_body(self, body: bytes) -> HttpCall:
+        """The same call with its body, which is read only when it matters."""
+        return HttpCall(self.method, self.url, self.headers, body)
+
     @property
     def host(self) -> str:
         return urlsplit(self.url).hostname or ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from agentcache_adapters.http.sse import Event
-from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, sequence, text
+from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, parsed, sequence, text
 from agentcache_adapters.http.wire import ToolKinds, stated
 
 _FINISHED = frozenset({"stop", "tool_calls", "function_call", "eos"})
@@ -80,7 +79,7 @@ class _ChatTracker:
             self.terminal = True
             return
         try:
-            chunk = mapping(json.loads(event.data))
+            chunk = mapping(parsed(event.data))
         except ValueError:
             self._problem = "an event is not JSON"
             return

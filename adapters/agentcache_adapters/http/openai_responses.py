@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from agentcache_adapters.http.sse import Event
-from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, sequence, text
+from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, parsed, sequence, text
 from agentcache_adapters.http.wire import ToolKinds, stated
 
 _CALLER_RUN = ToolKinds(
@@ -80,7 +79,7 @@ class _ResponsesTracker:
         if not event.data or self.terminal:
             return
         try:
-            body = mapping(json.loads(event.data))
+            body = mapping(parsed(event.data))
         except ValueError:
             # `[DONE]` of a compatible server carries nothing; any other broken event spoils the stream.
             if event.data.strip() != "[DONE]":

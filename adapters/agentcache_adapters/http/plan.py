@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 from blake3 import blake3
 
 from agentcache_adapters.http.directives import Directives, parse_directives
-from agentcache_adapters.http.headers import CONTROL_PREFIX, counted_headers, credential_digest, split_url
+from agentcache_adapters.http.headers import CONTROL_PREFIX, address, counted_headers
 from agentcache_adapters.http.messages import HttpCall
 from agentcache_adapters.http.rules import CacheRules, Rule
-from agentcache_adapters.http.verdict import text
+from agentcache_adapters.http.verdict import parsed, text
 from agentcache_adapters.http.wire import Wire
 from agentcache_core.keys import EmbeddingRequest, HttpRequest
 
@@ -62,7 +61,7 @@ def _json_object(call: HttpCall) -> dict[str, Any] | None:
     if not call.body or "json" not in call.header("content-type").lower():
         return None
     try:
-        body = json.loads(call.body)
+        body = parsed(call.body)
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
@@ -79,11 +78,12 @@ def _model_request(
     call: HttpCall, body: dict[str, Any], *, wire: Wire, directives: Directives, secret: bytes
 ) -> Mapping[str, Any] | EmbeddingRequest:
     """A chat or embedding request: the body itself, so that volatile ids are treated as such, plus where it goes."""
+    url, credentials = address(call, secret=secret)
     envelope: dict[str, Any] = {
         "method": call.method,
-        "url": split_url(call.url)[0],
+        "url": url,
         "headers": _counted(call, directives),
-        "credentials": credential_digest(call, secret=secret),
+        "credentials": credentials,
     }
     # Routers such as OpenRouter have fields of these names in their bodies: they count, beside ours.
     shadowed = {name: body[name] for name in ("provider", "http") if name in body}
@@ -98,13 +98,8 @@ def _model_request(
 
 
 def _plain_request(call: HttpCall, *, directives: Directives, secret: bytes) -> HttpRequest:
-    return HttpRequest(
-        call.method,
-        split_url(call.url)[0],
-        _counted(call, directives),
-        _plain_body(call),
-        credential=credential_digest(call, secret=secret),
-    )
+    url, credentials = address(call, secret=secret)
+    return HttpRequest(call.method, url, _counted(call, directives), _plain_body(call), credential=credentials)
 
 
 def _plain_body(call: HttpCall) -> object:

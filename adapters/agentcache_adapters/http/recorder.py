@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from agentcache_adapters.http.openai_chat import NeverComplete
 from agentcache_adapters.http.plan import Plan
 from agentcache_adapters.http.recording import Recording
 from agentcache_adapters.http.sse import Event, EventParser
-from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping
+from agentcache_adapters.http.verdict import StreamTracker, Verdict, mapping, parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ class Recorder:
         if self._plan.wire is None:
             return Verdict()
         try:
-            answer = mapping(json.loads(self._body))
+            answer = mapping(parsed(self._body))
         except ValueError:
             return Verdict("the answer is not JSON")
         return self._plan.wire.judge(answer)
