@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from agentcache_service import schema
+from agentcache_service import backup, schema
 from agentcache_service.app import build_app, work_until
+from agentcache_service.clock import SystemClock
 from agentcache_service.errors import ServiceError
 from agentcache_service.identity import accounts
 from agentcache_service.logs import configure_logs
@@ -78,6 +80,32 @@ def create_admin(
     typer.echo(f"Made {user_id}. Sign in at {service.settings.public_url}/login and set up the second factor.")
 
 
+@app.command(name="backup")
+def back_up(target: Path) -> None:
+    """Write an archive of an embedded installation while it runs. The master key is not in it: keep it apart."""
+    settings = Settings()
+    try:
+        names = backup.back_up(settings, target, now=SystemClock().now())
+    except (backup.CannotBackUp, FileExistsError) as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{target}: {len(names)} files. Not in it: {settings.data_dir / 'master.key'}")
+
+
+@app.command()
+def restore(source: Path) -> None:
+    """Put an archive into an empty data folder, then bring its schema to the newest version."""
+    try:
+        names = backup.restore(Settings(), source)
+    except (backup.CannotBackUp, FileExistsError) as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(1) from None
+    service = _service()
+    schema.upgrade(service.db)
+    service.close()
+    typer.echo(f"Restored {len(names)} files. Sealed secrets open only with the master key of the old installation.")
+
+
 @app.command()
 def worker() -> None:
     """Do background jobs until stopped (for installations with worker_in_process=false)."""
@@ -122,7 +150,6 @@ def serve(
 def write_migration(area: str, message: str) -> None:
     """For developers: compare tables with a freshly migrated database and write the area's next migration."""
     import tempfile
-    from pathlib import Path
 
     from agentcache_service.db import Database
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -52,12 +53,18 @@ def configure_logs(settings: Settings) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=_stderr()),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _StandardError())),
         cache_logger_on_first_use=False,
     )
 
 
-def _stderr() -> Any:
-    import sys  # read at call time: tests and servers replace the stream
+class _StandardError:
+    """Standard error as it is at the moment of writing: tests and servers replace the stream."""
 
-    return sys.stderr
+    def write(self, text: str) -> int:
+        """Write to the stream of now."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush the stream of now."""
+        sys.stderr.flush()

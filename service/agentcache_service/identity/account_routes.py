@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field, SecretStr
 
-from agentcache_service.identity import accounts, cookies, sessions
+from agentcache_service.identity import accounts, cookies, privacy, sessions
 from agentcache_service.identity.credentials import csrf_token
 from agentcache_service.identity.tables import User
 from agentcache_service.matrix import Row, for_everybody, for_sessions
@@ -71,6 +71,12 @@ class PasswordBody(Body):
 
     current: Password
     new: Password
+
+
+class EraseBody(Body):
+    """The password, so that a borrowed browser is not enough."""
+
+    password: Password
 
 
 class ProfileBody(Body):
@@ -253,6 +259,24 @@ def change_password(
     return Done()
 
 
+@router.get("/export")
+def export(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> dict[str, Any]:
+    """A copy of everything kept about the signed-in person."""
+    with service_of(request).db.read() as session:
+        return privacy.export(session, caller)
+
+
+@router.delete("/me")
+def erase(
+    body: EraseBody, request: Request, response: Response, caller: Principal = require("account:self", rate="20/hour")
+) -> Done:
+    """Erase the signed-in person, given the password. It cannot be taken back."""
+    service = service_of(request)
+    privacy.erase(service, caller, password=body.password.get_secret_value())
+    cookies.clear_session(response, service.settings)
+    return Done()
+
+
 _SIGN_UP: Mapping[str, Any] = {
     "email": "somebody@example.net",
     "password": "a long enough phrase",
@@ -275,6 +299,13 @@ ACCESS: tuple[Row, ...] = (
     ),
     Row("POST", "/api/account/login", for_everybody(401), body={"login": "nobody", "password": "wrong"}),
     Row("POST", "/api/account/logout", _EACH_OWN),
+    Row("GET", "/api/account/export", _EACH_OWN),
+    Row(
+        "DELETE",
+        "/api/account/me",
+        for_sessions(403, least="viewer", other_tenant=403),
+        body={"password": "not this one"},
+    ),
     Row("GET", "/api/account/me", _EACH_OWN),
     Row("PATCH", "/api/account/me", _EACH_OWN, body={"first_name": "Ada"}),
     Row(

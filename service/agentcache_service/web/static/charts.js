@@ -11,6 +11,8 @@ function draw(place) {
     tickFormat: d3.utcFormat("%-d %b"), tickSize: 0 },
     ariaLabel: place.dataset.label };
   const chart = place.dataset.chart === "requests" ? requests(days, common) : saved(days, common);
+  chart.setAttribute("role", "img"); // one picture with one name; its parts have none of their own
+  for (const part of chart.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
   place.replaceChildren(chart);
 }
 

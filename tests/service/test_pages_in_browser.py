@@ -1,0 +1,265 @@
+"""The pages in a real browser: sign-up to a cached call, live figures, keyboard, contrast, no script errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import service_axe
+import service_world as world
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from service_conftest import LiveServer
+
+from agentcache_service.areas import job_functions
+from agentcache_service.clock import SystemClock
+from agentcache_service.jobs import Worker
+from agentcache_service.mail import LocalOutbox
+
+pytestmark = pytest.mark.browser
+CHROMIUM = os.environ.get("AGENTCACHE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PAGES = ["/", "/pricing", "/signup", "/login", "/reset"]
+DASHBOARD = ["", "/keys", "/namespaces", "/listeners", "/usage", "/plan", "/settings"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        raise RuntimeError("these tests need Chromium (apt-get install chromium), or AGENTCACHE_CHROMIUM=/path")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def clock() -> SystemClock:
+    """The pages run in real time here."""
+    return SystemClock()
+
+
+def _is_complaint(message: ConsoleMessage) -> bool:
+    """True for errors of scripts and of the content policy; a refused form is an answer, not an error."""
+    return message.type == "error" and "the server responded with a status of 4" not in message.text
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh browser window; at the end no page may have complained on its console."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    made = context.new_page()
+    made.set_default_timeout(60_000)
+    complaints: list[str] = []
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    made.on("console", lambda message: complaints.append(message.text) if _is_complaint(message) else None)
+    yield made
+    context.close()
+    assert complaints == []
+
+
+def _signed_in(page: Page, live: LiveServer) -> str:
+    """Sign a new admin in by cookie; the organization's id."""
+    service = live.service
+    user = world.make_user(service, "ada")
+    org_id = world.make_org(service, user, plan="pro")
+    name, _, value = world.sign_in(service, user).headers["cookie"].partition("=")
+    page.context.add_cookies([{"name": name, "value": value, "url": live.url}])
+    return org_id
+
+
+def _sign_up(page: Page, live: LiveServer) -> str:
+    """The whole way from the first page to the first key, which is returned."""
+    worker = Worker(live.service.db, live.service.clock, job_functions(live.service))
+    page.goto(live.url)
+    page.get_by_role("link", name="Start free").click()
+    page.get_by_label("E-mail address").fill("ada@example.com")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_label("Organization").fill("Analytical Engines")
+    page.get_by_label("What will you cache?").select_option("filestorage")
+    page.get_by_role("button", name="Create account").click()
+    page.get_by_role("heading", name="Check your mail").wait_for()
+    worker.run_due()
+    assert isinstance(live.service.mail, LocalOutbox)
+    mail = live.service.mail.read(live.service.mail.names()[0])
+    assert mail is not None
+    link = re.search(r"https?://\S+/verify\?token=\S+", mail.get_content())
+    assert link is not None
+    page.goto(link[0])
+    page.get_by_role("button", name="Confirm and continue").click()
+    return page.locator("#the-key").inner_text()
+
+
+def test_a_visitor_signs_up_within_five_minutes_and_sees_the_key_once(page: Page, live: LiveServer) -> None:
+    key = _sign_up(page, live)
+    assert re.fullmatch(r"ac_[0-9a-f]{64}", key)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy key").click()
+    assert page.evaluate("navigator.clipboard.readText()") == key
+    page.get_by_role("link", name="Open the dashboard").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    page.goto(f"{live.url}/dashboard/keys")
+    assert key not in page.content()
+    assert "First key" in page.content()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the shown JavaScript in Node, which is not installed")
+def test_the_javascript_that_is_shown_works_as_it_is(page: Page, live: LiveServer, tmp_path: Path) -> None:
+    _sign_up(page, live)
+    page.get_by_role("tab", name="JavaScript").click()
+    script = tmp_path / "snippet.mjs"
+    script.write_text(page.locator("#snippet-javascript").inner_text())
+    ran = subprocess.run(["node", str(script)], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "true { text: 'stored once' }"
+
+
+def test_the_python_that_is_shown_works_as_it_is(page: Page, live: LiveServer, capsys: Any) -> None:
+    _sign_up(page, live)
+    page.get_by_role("tab", name="Python").click()
+    code = page.locator("#snippet-python").inner_text()
+    names: dict[str, Any] = {}
+    exec(compile(code, "snippet", "exec"), names)
+    names["cache"].close()
+    assert "{'text': 'stored once'}" in capsys.readouterr().out.splitlines()
+
+
+def test_the_dashboard_follows_the_counters_while_it_is_open(page: Page, live: LiveServer) -> None:
+    org_id = _signed_in(page, live)
+    service = live.service
+    page.goto(f"{live.url}/dashboard")
+    page.get_by_text("Live", exact=True).wait_for()
+    place = page.locator('[data-live="requests"]').first
+    assert place.inner_text() == "0"
+    now = service.clock.now()
+    service.meter.count(org_id, "storage", now, requests=1234, hits=900, misses=300, saved_micros=5_000_000)
+    began = time.monotonic()
+    page.locator('[data-live="requests"]', has_text="1,234").first.wait_for()
+    waited = time.monotonic() - began
+    assert page.locator('[data-live="hit_rate"]').first.inner_text() == "75.0 %"
+    assert page.locator('[data-live="cost_saved"]').first.inner_text() == "$5.00"
+    assert page.locator('[data-live="storage.requests"]').inner_text() == "1,234"
+    print(f"seen after {waited:.2f} s")  # the promise is 2 s; a busy test machine must not fail on it
+
+
+def test_the_charts_are_drawn_from_the_figures(page: Page, live: LiveServer) -> None:
+    org_id = _signed_in(page, live)
+    live.service.meter.count(org_id, "storage", live.service.clock.now(), requests=10, hits=7, misses=3)
+    page.goto(f"{live.url}/dashboard")
+    page.locator('[data-chart="requests"] svg title').first.wait_for(state="attached")
+    titles = page.locator('[data-chart="requests"] svg title').all_text_contents()
+    assert any(title.endswith(": 7 hits") for title in titles)
+    assert any(title.endswith(": 3 misses") for title in titles)
+    page.locator('[data-chart="saved"] svg path').first.wait_for(state="attached")
+
+
+def test_a_key_is_made_rotated_and_revoked_by_keyboard_alone(page: Page, live: LiveServer) -> None:
+    _signed_in(page, live)
+    page.goto(f"{live.url}/dashboard/keys")
+    page.on("dialog", lambda dialog: dialog.accept())
+    _tab_to(page, "#f-name")
+    page.keyboard.type("keyboard")
+    _tab_to(page, "button:has-text('Make key')")
+    page.keyboard.press("Enter")
+    page.locator("#the-key").wait_for()
+    _tab_to(page, "[aria-label='Rotate keyboard']")
+    page.keyboard.press("Enter")
+    page.locator(".badge:has-text('rotated')").wait_for()
+    _tab_to(page, "[aria-label='Revoke keyboard']")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert page.locator("[aria-label='Revoke keyboard']").count() == 1
+
+
+def _tab_to(page: Page, selector: str) -> None:
+    """Press Tab until the element has the focus, as a person without a mouse does; the focus must be visible."""
+    wanted = page.locator(selector).first
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("element => element === document.activeElement"):
+            assert wanted.evaluate("element => getComputedStyle(element).outlineStyle") != "none"
+            return
+    raise AssertionError(f"{selector} is not reached by Tab")
+
+
+def test_the_phone_menu_opens_and_says_so(page: Page, live: LiveServer) -> None:
+    _signed_in(page, live)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{live.url}/dashboard")
+    menu = page.get_by_role("button", name="Menu")
+    assert not page.get_by_role("link", name="Usage").is_visible()
+    menu.click()
+    assert menu.get_attribute("aria-expanded") == "true"
+    page.get_by_role("link", name="Usage").click()
+    page.get_by_role("heading", name="Usage").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_and_no_page_is_wider_than_a_phone(page: Page, live: LiveServer, scheme: Any) -> None:
+    org_id = _signed_in(page, live)
+    now = live.service.clock.now()
+    live.service.meter.count(org_id, "storage", now, requests=10, hits=7, misses=3, sets=2, bytes_in=100)
+    source = service_axe.axe_source()
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    found: dict[str, list[str]] = {}
+    for path in PAGES + [f"/dashboard{path}" for path in DASHBOARD]:
+        for size in ({"width": 1280, "height": 900}, {"width": 390, "height": 844}):
+            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.goto(f"{live.url}{path}")
+            problems = _axe(page, source)
+            if problems:
+                found[f"{path} {size['width']}"] = problems
+            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, (path, size)
+    assert found == {}
+
+
+def _axe(page: Page, source: str) -> list[str]:
+    """The serious and critical findings of the checker on the page, run outside the page's own script policy."""
+    session = page.context.new_cdp_session(page)
+    session.send("Runtime.evaluate", {"expression": source})
+    answer = session.send(
+        "Runtime.evaluate",
+        {
+            "expression": "axe.run(document).then(found => JSON.stringify(found.violations))",
+            "awaitPromise": True,
+            "returnByValue": True,
+        },
+    )
+    session.detach()
+    violations = json.loads(answer["result"]["value"])
+    return [
+        f"{item['id']}: {node['html'][:160]}"
+        for item in violations
+        if item["impact"] in {"serious", "critical"}
+        for node in item["nodes"]
+    ]
+
+
+def test_a_visitor_without_session_is_led_to_the_login(page: Page, live: LiveServer) -> None:
+    page.goto(f"{live.url}/dashboard/keys")
+    page.get_by_role("heading", name="Sign in").wait_for()
+
+
+def test_a_wrong_password_is_told_and_announced(page: Page, live: LiveServer) -> None:
+    page.goto(f"{live.url}/login")
+    page.get_by_label("E-mail address or username").fill("nobody")
+    page.get_by_label("Password").fill("wrong password")
+    with page.expect_response("**/login") as answer:
+        page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    assert answer.value.status == 401
+    assert "wrong" in page.get_by_role("alert").inner_text()
