@@ -34,6 +34,7 @@ from agentcache_core.semantic.guards import DEFAULT_GUARDS, compare, first_veto,
 from agentcache_core.semantic.matcher import Candidate, Matcher, Partition, Weighed, denied, promoted
 from agentcache_core.semantic.partition import Bypass, Place, place_of, unfit
 from agentcache_core.semantic.record import VectorRecord, decode_record, encode_record
+from agentcache_core.semantic.verifier import Afterwards
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.store.entries import EntryRecord
@@ -127,6 +128,8 @@ class Similar:
             if best is None:
                 said, best = verdict, candidate.similarity
             if verdict.step not in SERVING:
+                if verdict.step == Step.VERIFIER and policy.rule(candidate.similarity).serve:
+                    await self._judge_behind(rt, space, place, candidate)
                 continue
             found = await self._entry(rt, space, candidate, control)
             if found is None:
@@ -144,6 +147,8 @@ class Similar:
             return weighed.decision
         score = candidate.similarity
         verifier = self.semantic.verifier
+        if isinstance(verifier, Afterwards) and weighed.decision.step != Step.PROMOTED:
+            return decision(Step.VERIFIER, "the judge is asked afterwards", guards=weighed.verdicts)
         if verifier is not None and weighed.decision.step != Step.PROMOTED:
             try:
                 answer = verifier(text, candidate.record.text, candidate.similarity)
@@ -154,6 +159,23 @@ class Similar:
             if answer is False or (not isinstance(answer, bool) and float(answer) < 0.5):
                 return decision(Step.VERIFIER, f"the verifier said {answer!r}", guards=weighed.verdicts)
         return self.matcher.ruled(weighed, policy, score)
+
+    async def _judge_behind(self, rt: Runtime, space: Space, place: Place, candidate: Candidate) -> None:
+        """Ask a slow judge in the background; a pair it approves is served from then on."""
+        verifier = self.semantic.verifier
+        if not isinstance(verifier, Afterwards):
+            return
+
+        async def ask() -> None:
+            answer = await rt.offload(lambda: verifier.judge(place.text, candidate.record.text, candidate.similarity))
+            if inspect.isawaitable(answer):
+                answer = await answer
+            partition = self.matcher.partition(space.prefix, place.partition)
+            current = partition.records.get(candidate.record.digest)
+            if answer is True and current is not None:
+                await self._keep(rt, space, place.partition, promoted(current, place.text))
+
+        await self._background.submit(rt, "judge", ask, key=("judge", candidate.record.digest, place.text))
 
     async def _entry(self, rt: Runtime, space: Space, candidate: Candidate, control: CacheControl) -> Found | None:
         found = await self._tiers.find(rt, space, self._key_of(space, candidate.record))

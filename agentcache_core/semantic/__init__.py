@@ -6,10 +6,22 @@ from agentcache_core.semantic.calibration import Bounded, Calibration, bounded, 
 from agentcache_core.semantic.configuration import NotCalibrated, Semantic
 from agentcache_core.semantic.decision import Policy, Ruling, Static, Step, static
 from agentcache_core.semantic.embedder import Embedder, Encoder, FunctionEmbedder
-from agentcache_core.semantic.guards import DEFAULT_GUARDS, Guard, Pair, Verdict, compare, default_guards, judge
+from agentcache_core.semantic.guards import (
+    DEFAULT_GUARDS,
+    FACT_GUARDS,
+    Guard,
+    Pair,
+    Verdict,
+    compare,
+    default_guards,
+    judge,
+)
+from agentcache_core.semantic.verifier import Afterwards, PairVerifier
 
 __all__ = [
     "DEFAULT_GUARDS",
+    "FACT_GUARDS",
+    "Afterwards",
     "Bounded",
     "Calibration",
     "Embedder",
@@ -18,6 +30,7 @@ __all__ = [
     "Guard",
     "NotCalibrated",
     "Pair",
+    "PairVerifier",
     "Policy",
     "Ruling",
     "Semantic",

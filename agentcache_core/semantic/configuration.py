@@ -16,6 +16,7 @@ from agentcache_core.semantic.embedder import Embedder, as_embedder
 from agentcache_core.semantic.guards import DEFAULT_GUARDS, GUARDS_VERSION
 from agentcache_core.semantic.guards.guard import Guard
 from agentcache_core.semantic.guards.languages import served
+from agentcache_core.semantic.verifier import Afterwards
 
 Mode = Literal["per_hit", "per_request"]
 
@@ -64,7 +65,7 @@ class Semantic:
             raise ConfigurationError(f"mode must be 'per_hit' or 'per_request', got {mode!r}")
         if not (isinstance(audit, int | float) and 0.0 <= audit <= 1.0):
             raise ConfigurationError(f"audit is a share of the hits between 0 and 1, got {audit!r}")
-        if verifier is not None and not callable(verifier):
+        if verifier is not None and not (callable(verifier) or isinstance(verifier, Afterwards)):
             raise ConfigurationError(f"verifier must be callable, got {type(verifier).__name__}")
         self.embedder: Embedder = as_embedder(embedder)
         self.guards = _checked(guards)

@@ -64,6 +64,12 @@ class SentenceTransformerEmbedder:
                 list(texts), batch_size=64, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
             )
 
+    def token_vectors(self, texts: Sequence[str]) -> list[Any]:
+        """One float32 array (tokens, dimension) for each text, without the special tokens."""
+        with self._lock:
+            found = self._model.encode(list(texts), output_value="token_embeddings", show_progress_bar=False)
+        return [rows[1:-1].float().cpu().numpy() if len(rows) > 2 else rows.float().cpu().numpy() for rows in found]
+
     def count_tokens(self, text: str) -> int:
         """Tokens with the two special ones, uncut."""
         with self._lock:
@@ -158,6 +164,11 @@ class MiniLM:
     def embed(self, texts: Sequence[str]) -> Any:
         """float32 rows of 384, L2-normalised."""
         return self._model().embed(texts)
+
+    def token_vectors(self, texts: Sequence[str]) -> list[Any]:
+        """One float32 array (tokens, 384) for each text, without the special tokens."""
+        found: list[Any] = self._model().token_vectors(texts)
+        return found
 
     def count_tokens(self, text: str) -> int:
         """Tokens with the two special ones, uncut."""

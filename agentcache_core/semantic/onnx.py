@@ -111,6 +111,15 @@ class OnnxMiniLM:
         (tokens,) = self._session.run(None, {"input_ids": ids, "attention_mask": mask})
         return tokens, mask
 
+    def token_vectors(self, texts: Sequence[str]) -> list[Rows]:
+        """One float32 array (tokens, 384) for each text, without the special tokens."""
+        found: list[Rows] = []
+        for start in range(0, len(texts), 32):
+            tokens, mask = self.tokens(texts[start : start + 32])
+            for rows, real in zip(tokens, mask.sum(axis=1).tolist(), strict=True):
+                found.append(rows[1 : real - 1] if real > 2 else rows[:real])
+        return found
+
     def _cut(self, ids: list[int]) -> list[int]:
         return ids if len(ids) <= MINILM_MAX_TOKENS else [*ids[: MINILM_MAX_TOKENS - 1], ids[-1]]
 

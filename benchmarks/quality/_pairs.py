@@ -55,12 +55,25 @@ def sampled(pairs: Sequence[Labelled], count: int | None, *, seed: str = "sample
 
 
 def halves(pairs: Iterable[Scored]) -> tuple[list[Scored], list[Scored]]:
-    """The half on which thresholds are fixed, and the half on which they are judged. Pairs that share a question fall
-    apart only as far as their `a` does."""
+    """The half on which thresholds are fixed, and the half on which they are judged. Questions that are linked by a
+    chain of pairs are all in one half, so that nothing that was seen is judged."""
+    listed = list(pairs)
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        parent.setdefault(text, text)
+        while parent[text] != text:
+            parent[text] = parent[parent[text]]
+            text = parent[text]
+        return text
+
+    for scored in listed:
+        parent[root(scored.pair.a)] = root(scored.pair.b)
     fixed: list[Scored] = []
     judged: list[Scored] = []
-    for scored in pairs:
-        (fixed if _hash("half", scored.pair) < "8" else judged).append(scored)
+    for scored in listed:
+        digest = hashlib.sha256(f"half\0{root(scored.pair.a)}".encode("utf-8", "surrogatepass")).digest()
+        (fixed if digest[0] < 128 else judged).append(scored)
     return fixed, judged
 
 

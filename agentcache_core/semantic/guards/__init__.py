@@ -41,8 +41,13 @@ def default_guards(languages: Iterable[str] = ("en",)) -> tuple[Guard, ...]:
 
 DEFAULT_GUARDS: tuple[Guard, ...] = default_guards()
 
+_FACTS = ("language", "numbers", "times", "literals", "quoted", "negation", "direction", "conjunction")
+#: The guards that stay useful beside a verifier fitted to one's own pairs: facts and opposites, not wording or order.
+FACT_GUARDS: tuple[Guard, ...] = tuple(guard for guard in DEFAULT_GUARDS if guard.name in _FACTS)
+
 __all__ = [
     "DEFAULT_GUARDS",
+    "FACT_GUARDS",
     "GUARDS_VERSION",
     "Guard",
     "Pair",
