@@ -194,3 +194,9 @@ class SupportsSweep(Protocol):
     `older_than` seconds ago. Answers how many went. May take long; safe beside readers, writers and other sweeps."""
 
     def sweep(self, *, older_than: float = 3600.0) -> int: ...
+
+
+def supports(backend: object, power: type) -> bool:
+    """Whether a backend has a further power. Unlike `isinstance` it also sees verbs that a wrapper forwards when they
+    are asked for, which Python 3.12 and later would overlook."""
+    return all(callable(getattr(backend, verb, None)) for verb in vars(power) if not verb.startswith("_"))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-from agentcache_core.backend import Put, Stored, SupportsBatch, Version
+from agentcache_core.backend import Put, Stored, Version
 
 
 async def fetch(store: Any, names: Sequence[bytes]) -> list[Stored | Any]:
     """Several names in one round trip where the backend can, one by one where it cannot."""
-    if len(names) > 1 and isinstance(store, SupportsBatch):
-        return list(await cast("Any", store).get_many(names))
+    if len(names) > 1 and (get_many := getattr(store, "get_many", None)) is not None:
+        return list(await get_many(names))
     return [await store.get(name) for name in names]
 
 
 async def write_batch(store: Any, puts: Sequence[Put]) -> list[Version | None]:
     """Several writes in one round trip where the backend can."""
-    if len(puts) > 1 and isinstance(store, SupportsBatch):
-        return list(await cast("Any", store).put_many(puts))
+    if len(puts) > 1 and (put_many := getattr(store, "put_many", None)) is not None:
+        return list(await put_many(puts))
     return [
         await store.put(
             put.name,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import ormsgpack
 
 from agentcache_core.authority import compiled, decode_generation, text_of
-from agentcache_core.backend import SupportsLog
+from agentcache_core.backend import SupportsLog, supports
 from agentcache_core.background import Repeated
 from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
@@ -83,7 +83,7 @@ class Follower:
         if not self._enabled or self._closed or space in self._seen:
             return
         store = self._tiers.authority.store(rt.face)
-        if not isinstance(store, SupportsLog):
+        if not supports(store, SupportsLog):
             self._enabled = False
             return
         position = await self._tiers.authority.attempt(space, "log", store.tail(space.prefix))

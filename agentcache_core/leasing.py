@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agentcache_core.backend import Grant, SupportsLease
+from agentcache_core.backend import Grant, SupportsLease, supports
 from agentcache_core.background import Repeated
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
@@ -45,7 +45,7 @@ class Leases:
     def _store(self, rt: Runtime) -> Any:
         authority = self._tiers.authority
         store = None if authority is None else authority.store(rt.face)
-        return store if isinstance(store, SupportsLease) else None
+        return store if supports(store, SupportsLease) else None
 
     async def turn(
         self, rt: Runtime, space: Space, key: Key, look: Callable[[], Awaitable[Found | None]], *, nested: bool

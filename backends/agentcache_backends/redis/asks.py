@@ -22,6 +22,7 @@ from agentcache_backends.redis.layout import (
     packed,
     tagged,
     unpacked,
+    unpacked_all,
 )
 from agentcache_core.backend import Event, Grant, Put, Stat, Stored, Version
 from agentcache_core.model import MISSING, Missing
@@ -61,11 +62,8 @@ class Asks:
         return ask([(b"GET", self._value(name))], lambda replies: unpacked(replies[0], self._now()), again=True)
 
     def get_many(self, names: Sequence[bytes]) -> Ask[list[Stored | Missing]]:
-        def parse(replies: list[Any]) -> list[Stored | Missing]:
-            now = self._now()
-            return [unpacked(raw, now) for raw in replies[0]]
-
-        return ask([(b"MGET", *map(self._value, names))], parse, again=True)
+        command = (b"MGET", *map(self._value, names))
+        return ask([command], lambda replies: unpacked_all(replies[0], self._now()), again=True)
 
     def put(self, put: Put) -> Ask[Version | None]:
         command, version = self._put(put)

@@ -12,7 +12,7 @@ import redis.exceptions as theirs
 from hiredis import pack_command
 
 from agentcache_backends.redis.asks import Ask, Asks
-from agentcache_backends.redis.layout import Keys, tagged, unpacked
+from agentcache_backends.redis.layout import Keys, tagged, unpacked, unpacked_all
 from agentcache_backends.redis.settings import Settings, ours
 from agentcache_backends.redis.wire import SharedWire, Wire
 from agentcache_core.backend import Capabilities, Event, Grant, Put, Stat, Stored, Version
@@ -82,9 +82,8 @@ class RedisBackend:
         return ask.parse(replies)
 
     def get(self, name: bytes) -> Stored | Missing:
-        command: tuple[Any, ...] = (b"GET", self._keys.value + tagged(name))
         try:
-            raw = self._local.wire.quick(pack_command(command))
+            raw = self._local.wire.quick(pack_command((b"GET", self._keys.value + tagged(name))))  # type: ignore[arg-type]  # its types are too narrow
         except theirs.TimeoutError as error:
             raise ours(error, self._settings.shown) from error
         except (AttributeError, theirs.RedisError, OSError):  # not open yet, or closed meanwhile: once more, with care
@@ -128,7 +127,17 @@ class RedisBackend:
                     wire.close()
 
     def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
-        return self._perform(self._asks.get_many(names)) if names else []
+        if not names:
+            return []
+        start = self._keys.value
+        command: tuple[Any, ...] = (b"MGET", *[start + tagged(name) for name in names])
+        try:
+            raws = self._local.wire.quick(pack_command(command))
+        except theirs.TimeoutError as error:
+            raise ours(error, self._settings.shown) from error
+        except (AttributeError, theirs.RedisError, OSError):  # as in `get`
+            return self._perform(self._asks.get_many(names))
+        return unpacked_all(raws, self._now())
 
     def put_many(self, puts: Sequence[Put]) -> list[Version | None]:
         return self._perform(self._asks.put_many(puts)) if puts else []
