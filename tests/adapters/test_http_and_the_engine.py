@@ -1,6 +1,7 @@
 """What the engine promises holds through the transports: invalidation, modes, outages, near answers, figures."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,3 +187,22 @@ async def test_an_event_loop_that_is_gone_leaves_no_flight_behind(cache: Cache, 
     first, second = await asyncio.to_thread(run), await asyncio.to_thread(run)
     assert first == second
     assert upstream.count == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_waits_for_no_call_of_its_parent(cache: Cache, upstream: Upstream, url: str) -> None:
+    gate = threading.Event()
+    upstream.before_answer = lambda number: number > 1 or gate.wait(20)
+    with client(cache) as http:
+        parent = threading.Thread(target=lambda: http.post(url, json=CHAT))
+        parent.start()
+        while upstream.count == 0:
+            parent.join(0.005)
+        child = os.fork()
+        if child == 0:
+            with client(cache) as fresh:
+                os._exit(0 if fresh.post(url, json=CHAT).status_code == 200 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        gate.set()
+        parent.join(20)
+    assert upstream.count == 2

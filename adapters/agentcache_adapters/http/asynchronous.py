@@ -96,7 +96,7 @@ class AsyncConduct:
     def _identity(self, made: Plan, call: HttpCall, loop: object) -> Hashable:
         assert made.request is not None
         # Readers of one flight get the bytes as they came, so they must have asked for the same encodings.
-        return (self._keep.identity(made.request), call.header("accept-encoding"), id(loop))
+        return (self._keep.identity(made.request), call.header("accept-encoding"), loop)
 
     def _flight(self, made: Plan, identity: Hashable) -> AsyncFlight:
         started = self._now()

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
 
 from agentcache_core.beginning import Beginning
+from agentcache_core.forking import watch
 
 F = TypeVar("F", bound="Departed")
 _REMEMBERED = 1024
@@ -26,10 +27,15 @@ class OpenFlights(Generic[F]):
     """The flights that may still be joined, by identity. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._open: dict[Hashable, F] = {}
-        self._lock = threading.Lock()
         self.landed = 0
+        self.after_fork()
+        watch(self)
+
+    def after_fork(self) -> None:
+        """A forked child has none of the threads and tasks that fly these flights, and none of their sockets."""
+        self._open: dict[Hashable, F] = {}
         self._recent: dict[Hashable, int] = {}
+        self._lock = threading.Lock()
 
     def landed_since(self, mark: int, identity: Hashable) -> bool:
         """Whether a flight of `identity` ended after `landed` stood at `mark`, so that a look-up from then is outdated.
