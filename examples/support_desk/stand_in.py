@@ -63,6 +63,7 @@ class StandIn:
 
 class _Conversation(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes
 
     @property
     def stand_in(self) -> StandIn:

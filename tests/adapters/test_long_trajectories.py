@@ -30,6 +30,7 @@ class Model(BaseHTTPRequestHandler):
     """Asks for a tool at every turn but the last; nothing volatile in its answers is ever the same twice."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes
     calls = 0
 
     def log_message(self, format: str, *args: object) -> None:
