@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from agentcache_core.beginning import Beginning, begin, store_begun
 from agentcache_core.codec.serialize import loads
-from agentcache_core.errors import AgentCacheError, ConfigurationError
+from agentcache_core.errors import AgentCacheError, ConfigurationError, CorruptFrame
 from agentcache_core.memoize import memoized, memoized_async
 from agentcache_core.model import MISSING, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
@@ -59,14 +59,23 @@ class Cache(Upkeep):
                 and (self._local or self._monotonic() < self._space.trusted_until)
             ):
                 slot.used = 1
+                value = slot.value
+                if slot.packed:
+                    try:
+                        value = loads(value, serializers=self._engine.writer.serializers)
+                    except CorruptFrame:
+                        return self._long_way(request, default)
                 counters = self._counters
                 counters.hits += 1
                 if slot.record is not None:
                     counters.avoided.credit(slot.record)
                 if slot.packed:
                     counters.bytes_served += len(slot.value)
-                    return loads(slot.value, serializers=self._core.settings.serializers)
-                return slot.value
+                return value
+        return self._long_way(request, default)
+
+    def _long_way(self, request: object, default: Any) -> Any:
+        """The value as the engine finds it."""
         hit = self.lookup(request)
         return default if hit is None else hit.value
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from agentcache_core.codec.serialize import is_immutable, loads
 from agentcache_core.cuts import Cuts
-from agentcache_core.errors import UnstorableValue
+from agentcache_core.errors import CorruptFrame, UnstorableValue
 from agentcache_core.keys import Key
 from agentcache_core.leasing import Held, Leases
 from agentcache_core.model import Computed, Cost
@@ -108,9 +108,14 @@ class Computation:
                 turn = await self.leases.turn(rt, space, key, look, nested=nested)
             if isinstance(turn, Found):
                 result = Result(turn.value, turn.packed)
-                space.counters.joined += 1
-                end = Landed(result)
-                return self._copy(result, wish)
+                try:
+                    answer = self._copy(result, wish)
+                except CorruptFrame:
+                    turn = None  # of a type that nobody here knows: then compute it
+                else:
+                    space.counters.joined += 1
+                    end = Landed(result)
+                    return answer
             stamp = await self.tiers.stamp(rt, space, wish.tags, fresh=False) if self._will_store(wish) else None
             computed = await self.call(rt, space, function)
             wish = wish.knowing(computed)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agentcache_core.background import Background
 from agentcache_core.codec.serialize import loads
 from agentcache_core.computing import Computation
-from agentcache_core.errors import NotCached, ReplayMiss
+from agentcache_core.errors import CorruptFrame, NotCached, ReplayMiss
 from agentcache_core.events import Events
 from agentcache_core.figures import Figures
 from agentcache_core.keys import Key
@@ -93,16 +93,18 @@ class Engine:
     async def lookup(self, rt: Runtime, space: Space, key: Key, wish: Wish, *, request: object = None) -> Hit | None:
         """The fresh stored answer with all that is known about it, or None."""
         seen = await self.look(rt, space, key, wish)
-        if seen is None or seen[1] is not Freshness.FRESH:
-            hit = await self._similar(rt, space, key, wish, request)
+        if seen is not None and seen[1] is Freshness.FRESH:
+            hit = self._hit(space, key, seen[0], seen[1], wish)
             if hit is not None:
+                await self._after_hit(rt, space, key, seen[0], wish)
                 return hit
-            self._count_miss(space, key)
-            if self.settings.mode == "replay":
-                raise ReplayMiss(await self._nearest(rt, space, key, request))
-            return None
-        await self._after_hit(rt, space, key, seen[0], wish)
-        return self._hit(space, key, seen[0], seen[1], wish)
+        hit = await self._similar(rt, space, key, wish, request)
+        if hit is not None:
+            return hit
+        self._count_miss(space, key)
+        if self.settings.mode == "replay":
+            raise ReplayMiss(await self._nearest(rt, space, key, request))
+        return None
 
     async def _similar(
         self,
@@ -126,6 +128,8 @@ class Engine:
             similar.report(rt, space, near, correct=correct)
 
         hit = self._hit(space, near.key, near.found, Freshness.FRESH, wish)
+        if hit is None:
+            return None
         if similar.chosen(known=function is not None):
             await self._audit_behind(rt, space, key, near, function, wish, request)
         return replace(hit, how="semantic", similarity=near.similarity, decision=near.decision, _report=report)
@@ -163,18 +167,28 @@ class Engine:
         now = self._now()
         answers: list[Hit | None] = []
         for key, found in zip(keys, await self.tiers.find_many(rt, space, keys), strict=True):
+            hit: Hit | None = None
             state = None if found is None else freshness(found.record.stale_at, found.record.expires_at, now)
-            if found is None or not (self.settings.timeless or state is Freshness.FRESH):
+            if found is not None and (self.settings.timeless or state is Freshness.FRESH):
+                hit = self._hit(space, key, found, Freshness.FRESH, wish)
+            if hit is None:
                 request = requests[len(answers)] if requests else None
                 hit = await self._similar(rt, space, key, wish, request)
-                if hit is None:
-                    self._count_miss(space, key)
-                answers.append(hit)
-            else:
-                answers.append(self._hit(space, key, found, Freshness.FRESH, wish))
+            if hit is None:
+                self._count_miss(space, key)
+            answers.append(hit)
         return answers
 
-    def _hit(self, space: Space, key: Key, found: Found, state: Freshness, wish: Wish) -> Hit:
+    def _hit(self, space: Space, key: Key, found: Found, state: Freshness, wish: Wish) -> Hit | None:
+        """The hit that an entry is, counted and told; None for a value whose type nobody here knows."""
+        try:
+            value = self.value_of(found, wish)
+        except CorruptFrame as problem:
+            space.counters.because("a value of unknown type")
+            self.events.tell(
+                "unreadable", tenant=space.tenant, namespace=space.namespace, kind=key.kind, reason=str(problem)
+            )
+            return None
         counters, record = space.counters, found.record
         counters.hits += 1
         if state is Freshness.STALE:
@@ -198,7 +212,7 @@ class Engine:
                 },
             )
         return Hit(
-            self.value_of(found, wish),
+            value,
             age=max(0.0, now - record.created_at),
             freshness=state,
             tier=found.tier,
@@ -266,13 +280,14 @@ class Engine:
             found, state = seen
             record, now = found.record, self._now()
             within = record.stale_at is not None and now < record.stale_at + record.stale_while_revalidate
-            if state is Freshness.FRESH or within:
+            hit = self._hit(space, key, found, state, wish) if state is Freshness.FRESH or within else None
+            if hit is not None:
                 if state is Freshness.STALE or wants_eager_refresh(
                     record.created_at, record.stale_at, eager=record.meta.get("eager", 0.0), now=now
                 ):
                     await self._refresh_behind(rt, space, key, function, wish, request)
                 await self._after_hit(rt, space, key, found, wish)
-                return self._hit(space, key, found, state, wish).value
+                return hit.value
         near = await self._similar(rt, space, key, wish, request, function=function)
         if near is not None:
             return near.value
@@ -305,10 +320,12 @@ class Engine:
     def _stale_or_raise(self, space: Space, key: Key, stale: Found, wish: Wish, error: Exception) -> Any:
         record = stale.record
         if record.stale_at is not None and self._now() < record.stale_at + record.stale_if_error:
-            self.events.tell(
-                "stale_served", tenant=space.tenant, namespace=space.namespace, kind=key.kind, reason=repr(error)
-            )
-            return self._hit(space, key, stale, Freshness.STALE, wish).value
+            hit = self._hit(space, key, stale, Freshness.STALE, wish)
+            if hit is not None:
+                self.events.tell(
+                    "stale_served", tenant=space.tenant, namespace=space.namespace, kind=key.kind, reason=repr(error)
+                )
+                return hit.value
         raise error
 
     async def _nearest(self, rt: Runtime, space: Space, key: Key, request: object) -> str:

@@ -15,7 +15,7 @@ class Event:
     """One thing that happened. `name` is one of the names below; `detail` holds plain values, never secrets.
 
     Names: hit, miss, store, bypass, not_stored, invalidate, evict, refresh, stale_served, backend_error, breaker_open,
-    breaker_closed, corrupt, unstorable, joined, not_joined, dropped, pending, gap, semantic, audit.
+    breaker_closed, corrupt, unreadable, unstorable, joined, not_joined, dropped, pending, gap, semantic, audit.
     """
 
     name: str

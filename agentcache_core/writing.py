@@ -51,11 +51,17 @@ class Writer:
         self.settings = settings
         self.events = events
         self._now = settings.clock.now
-        self._serializers = tuple(settings.serializers)
+        self._given = tuple(settings.serializers)
+        self._named: dict[str, Serializer] = {}
+        self.serializers = self._given
 
     def known(self, wish: Wish) -> tuple[Serializer, ...]:
-        """The serializers of one call: its own before the cache's."""
-        return (*wish.serializers, *self._serializers) if wish.serializers else self._serializers
+        """The serializers of one call: those of types named now or by earlier calls (`returns=`), then the cache's."""
+        for serializer in wish.serializers:
+            if self._named.get(serializer.name) is not serializer:
+                self._named = {**self._named, serializer.name: serializer}
+                self.serializers = (*self._named.values(), *self._given)
+        return self.serializers
 
     def pack(self, value: Any, wish: Wish) -> bytes:
         """The payload of a value; `UnstorableValue` where it would not come back equal in type and value."""
@@ -303,6 +309,6 @@ class Writer:
         if request is None or self.settings.mode not in ("record", "refresh"):
             return None
         try:
-            return dumps(request, serializers=self._serializers)
+            return dumps(request, serializers=self.serializers)
         except UnstorableValue:
             return None

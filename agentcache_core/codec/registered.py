@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -49,8 +50,15 @@ def serializers_for(annotation: Any) -> tuple[Serializer, ...]:
     """The serializers of each dataclass, pydantic model, enum and named tuple that `annotation` mentions, however deep.
 
     `list[Answer] | None` gives those of Answer and of the types of its fields. Types that are stored without a
-    serializer, and those that none can be made for, give none.
+    serializer, and those that none can be made for, give none. The same annotation gives the same objects again.
     """
+    try:
+        return _cached(annotation)
+    except TypeError:  # an annotation that cannot be hashed
+        return _serializers_for(annotation)
+
+
+def _serializers_for(annotation: Any) -> tuple[Serializer, ...]:
     found: dict[type, Serializer] = {}
     waiting = [annotation]
     seen: set[int] = set()
@@ -69,6 +77,9 @@ def serializers_for(annotation: Any) -> tuple[Serializer, ...]:
             if origin is not None:
                 waiting.append(origin)
     return tuple(found.values())
+
+
+_cached = functools.lru_cache(maxsize=1024)(_serializers_for)
 
 
 def _field_types(kind: type) -> Iterator[Any]:

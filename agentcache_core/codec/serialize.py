@@ -100,7 +100,7 @@ def loads(payload: bytes, *, serializers: Sequence[Serializer] = ()) -> object:
     try:
         if payload[:1] == MARKED:
             tree = ormsgpack.unpackb(memoryview(payload)[1:], ext_hook=_read_ext)
-            return _rebuild(tree, {serializer.name: serializer for serializer in serializers}, MAX_DEPTH + 10)
+            return _rebuild(tree, {serializer.name: serializer for serializer in reversed(serializers)}, MAX_DEPTH + 10)
         return ormsgpack.unpackb(payload, ext_hook=scalars.read)
     except (ValueError, TypeError, ArithmeticError, RecursionError) as problem:
         raise CorruptFrame(f"the payload is not a stored value: {problem}") from problem
@@ -123,11 +123,19 @@ def is_immutable(value: object) -> bool:
 class _Writer:
     """The packer's hook for one value: notes whether a container had to be marked."""
 
-    __slots__ = ("_by_type", "marked")
+    __slots__ = ("_made", "_serializers", "marked")
 
     def __init__(self, serializers: Sequence[Serializer]) -> None:
-        self._by_type: Mapping[type, Serializer] = {serializer.type: serializer for serializer in serializers}
+        self._serializers = serializers
+        self._made: Mapping[type, Serializer] | None = None
         self.marked = False
+
+    @property
+    def _by_type(self) -> Mapping[type, Serializer]:
+        """Made when first needed: a plain value needs none. Of two for one type the first counts."""
+        if self._made is None:
+            self._made = {serializer.type: serializer for serializer in reversed(self._serializers)}
+        return self._made
 
     def write(self, value: Any) -> object:
         kind = type(value)
