@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--url", help="measure this backend where the question allows it")
     parser.add_argument("--log", help="take the requests of this JSONL file where the question allows it")
     chosen = parser.parse_args(arguments)
+    folders = [name for name in chosen.names if name in FOLDERS]
+    named = [name for name in chosen.names if name not in FOLDERS]
+    chosen.names = named or [name for name, module in modules.items() if module.split(".")[1] in folders]
     unknown = [name for name in chosen.names if name not in modules]
     if unknown:
         print(f"no benchmark called {', '.join(unknown)}; there are {', '.join(modules)}", file=sys.stderr)

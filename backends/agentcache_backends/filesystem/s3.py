@@ -18,7 +18,6 @@ from agentcache_core.errors import (
     BackendClosed,
     BackendError,
     BackendFull,
-    BackendReadOnly,
     BackendUnavailable,
     ConfigurationError,
     CorruptFrame,
@@ -237,7 +236,7 @@ def translated(error: BaseException) -> BackendError:
     status = _status(error)
     said = f"S3: {type(error).__name__}" + (f" (HTTP {status})" if status else "")
     if isinstance(error, PermissionError) or status in (401, 403):
-        return BackendReadOnly(f"{said}: the credentials are refused")
+        return BackendUnavailable(f"{said}: the credentials are refused")
     if status == 416:
         return BackendError(f"{said}: InvalidRange")
     if status == 507:

@@ -1,0 +1,1 @@
+"""Benchmarks of whole systems under load and under faults."""
