@@ -28,6 +28,7 @@ from agentcache_core.backend import (
     SupportsSweep,
     SupportsTouch,
     Version,
+    supports,
 )
 from agentcache_core.model import Missing
 
@@ -292,7 +293,7 @@ _POWERS: dict[type, tuple[type[Around], type[AsyncAround]]] = {
 
 def _powered(outer: Any, inner: Any) -> type:
     """`outer` with the further powers of `inner`; itself when it was composed before."""
-    powers = tuple(power for power in _POWERS if isinstance(inner, power))
+    powers = tuple(power for power in _POWERS if supports(inner, power))
     return outer if issubclass(outer, _Composed) else _compose(outer, powers)
 
 
