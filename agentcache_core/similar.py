@@ -10,16 +10,14 @@ from __future__ import annotations
 import inspect
 import random
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blake3 import blake3
-
 from agentcache_core.background import Background
-from agentcache_core.batch import fetch
-from agentcache_core.codec import frame
-from agentcache_core.errors import CorruptFrame, EmbedderError
+from agentcache_core.codec.serialize import loads
+from agentcache_core.errors import EmbedderError
 from agentcache_core.events import Events
 from agentcache_core.forking import watch
 from agentcache_core.keys import Key
@@ -31,18 +29,21 @@ from agentcache_core.semantic.configuration import Semantic
 from agentcache_core.semantic.decision import SERVING, Policy, Step, decision
 from agentcache_core.semantic.embedder import Encoder
 from agentcache_core.semantic.guards import DEFAULT_GUARDS, compare, first_veto, judge
-from agentcache_core.semantic.matcher import Candidate, Matcher, Partition, Weighed, denied, promoted
+from agentcache_core.semantic.matcher import Candidate, Matcher, Weighed, denied, promoted
 from agentcache_core.semantic.partition import Bypass, Place, place_of, unfit
-from agentcache_core.semantic.record import VectorRecord, decode_record, encode_record
+from agentcache_core.semantic.perrequest import Observation, PerRequest
+from agentcache_core.semantic.record import VectorRecord
 from agentcache_core.semantic.verifier import Afterwards
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.store.entries import EntryRecord
-from agentcache_core.tier import Found, StoredTier, Trouble
+from agentcache_core.tier import Found
 from agentcache_core.tiering import Tiers
+from agentcache_core.vectors import Vectors
 
-MAX_RECORD = 8 << 20
-READ_AT_ONCE = 256
+MAX_EXPLORING = 1_000
+MAX_SEEN = 10_000
+MAX_OWN = 50
 SAME_ANSWER = 0.85
 """How similar the texts of two answers must be to count as one; facts in them must agree besides."""
 FACTS = tuple(guard for guard in DEFAULT_GUARDS if guard.name in ("numbers", "literals", "negation", "direction"))
@@ -69,7 +70,7 @@ class Similar:
         self.semantic = semantic
         self.encoder = Encoder(semantic.embedder)
         self.matcher = Matcher(semantic.guards)
-        self._index_id = blake3(semantic.embedder.fingerprint.encode()).digest(8)
+        self._vectors = Vectors(semantic.embedder.fingerprint, self.matcher, tiers, settings, events)
         self._tiers = tiers
         self._settings = settings
         self._events = events
@@ -77,6 +78,8 @@ class Similar:
         self._policies: dict[bytes, Policy] = {}
         self._steps: dict[bytes, dict[str, int]] = {}
         self._trails: dict[bytes, Trail] = {}
+        self._exploring: OrderedDict[tuple[bytes, bytes], Candidate] = OrderedDict()
+        self._seen: OrderedDict[bytes, tuple[Observation, ...]] = OrderedDict()
         self._chance = random.Random(semantic.seed)  # noqa: S311 - chooses what to audit, keeps no secret
         self.after_fork()
         watch(self)
@@ -113,7 +116,7 @@ class Similar:
             return None, decision(Step.AUDIT, "the audit switched semantic answers off"), None
         if policy.threshold > 1.0:
             return None, decision(Step.POLICY, policy.rule(0.0).reason), None
-        partition = await self._partition(rt, space, place.partition)
+        partition = await self._vectors.partition(rt, space, place.partition)
         if not len(partition):
             return None, decision(Step.EMPTY, "nothing is stored in this partition"), None
         if not await rt.offload(lambda: self.encoder.fits(place.text)):
@@ -122,18 +125,22 @@ class Similar:
         candidates = self.matcher.nearest(partition, vector, floor=policy.threshold, now=self._settings.clock.now())
         said = decision(Step.THRESHOLD, f"nothing stored reaches similarity {policy.threshold:g}")
         best: float | None = None
-        for candidate in candidates:
-            weighed = self.matcher.weigh(place.text, candidate)
+        weighings = [self.matcher.weigh(place.text, candidate) for candidate in candidates]
+        self._count_asked(space, candidate=any(weighed.clear for weighed in weighings))
+        for candidate, weighed in zip(candidates, weighings, strict=True):
             verdict = await self._decide(rt, weighed, candidate, place.text, policy)
             if best is None:
                 said, best = verdict, candidate.similarity
             if verdict.step not in SERVING:
+                if verdict.step == Step.POLICY and isinstance(policy, PerRequest):
+                    self._explore(space, key, candidate)
+                    break  # one exploration a request: what is computed now is compared with this answer
                 if verdict.step == Step.VERIFIER and policy.rule(candidate.similarity).serve:
                     await self._judge_behind(rt, space, place, candidate)
                 continue
             found = await self._entry(rt, space, candidate, control)
             if found is None:
-                await self._drop(rt, space, partition, candidate.record.digest)
+                await self._vectors.drop(rt, space, partition, candidate.record.digest)
                 said = decision(Step.GONE, "the near answer is no longer stored")
                 continue
             served = self._key_of(space, candidate.record)
@@ -158,6 +165,9 @@ class Similar:
                 return decision(Step.VERIFIER, f"the verifier failed: {error!r}", guards=weighed.verdicts)
             if answer is False or (not isinstance(answer, bool) and float(answer) < 0.5):
                 return decision(Step.VERIFIER, f"the verifier said {answer!r}", guards=weighed.verdicts)
+        if isinstance(policy, PerRequest) and weighed.decision.step != Step.PROMOTED:
+            ruling = policy.draw(score, self._seen.get(candidate.record.digest, ()), self._chance.random())
+            return decision(ruling.step, ruling.reason, guards=weighed.verdicts, bound=ruling.bound)
         return self.matcher.ruled(weighed, policy, score)
 
     async def _judge_behind(self, rt: Runtime, space: Space, place: Place, candidate: Candidate) -> None:
@@ -173,7 +183,7 @@ class Similar:
             partition = self.matcher.partition(space.prefix, place.partition)
             current = partition.records.get(candidate.record.digest)
             if answer is True and current is not None:
-                await self._keep(rt, space, place.partition, promoted(current, place.text))
+                await self._vectors.keep(rt, space, place.partition, promoted(current, place.text))
 
         await self._background.submit(rt, "judge", ask, key=("judge", candidate.record.digest, place.text))
 
@@ -204,6 +214,7 @@ class Similar:
             return
         expires_at = None if record.meta.get("sliding") else record.expires_at
         kind, digest, created_at = key.kind, key.digest, record.created_at
+        explored = self._exploring.pop((space.prefix, digest), None)
 
         async def embed() -> None:
             try:
@@ -216,85 +227,12 @@ class Similar:
                     "semantic", tenant=space.tenant, namespace=space.namespace, kind=kind, reason=str(error)
                 )
                 return
+            if explored is not None:
+                await self._observe(rt, space, explored, value)
             vectors = VectorRecord(digest, kind, place.text, vector, created_at, expires_at)
-            await self._keep(rt, space, place.partition, vectors)
+            await self._vectors.keep(rt, space, place.partition, vectors)
 
         await self._background.submit(rt, "embed", embed, key=("embed", space.prefix, digest))
-
-    async def _keep(self, rt: Runtime, space: Space, partition: bytes, record: VectorRecord) -> None:
-        name = self._name(space, partition, record.digest)
-        tier = self._tiers.authority
-        if tier is not None:
-            body = encode_record(record)
-            sealed = tier.pipeline(space).seal(frame.RECORD, b"", body, kind="vector", bound_to=name)
-            stored = await tier.attempt(
-                space, "put", tier.store(rt.face).put(name, sealed, expires_at=record.expires_at)
-            )
-            if isinstance(stored, Trouble):
-                return
-        self.matcher.add(
-            self.matcher.partition(space.prefix, partition), record, name=name if tier is not None else None
-        )
-
-    async def _drop(self, rt: Runtime, space: Space, partition: Partition, digest: bytes) -> None:
-        """Take a stored question out of the index, and its record off the backend."""
-        name = partition.names.get(digest)
-        self.matcher.remove(partition, digest)
-        tier = self._tiers.authority
-        if tier is not None and name is not None and self._settings.writes:
-            await tier.attempt(space, "delete", tier.store(rt.face).delete(name))
-
-    def _name(self, space: Space, partition: bytes, digest: bytes) -> bytes:
-        return self._prefix(space, partition) + digest
-
-    def _prefix(self, space: Space, partition: bytes) -> bytes:
-        return space.prefix + b"/v/" + self._index_id + partition
-
-    # Loading
-
-    async def _partition(self, rt: Runtime, space: Space, partition: bytes) -> Partition:
-        """The partition, read anew from the authority when it was not for `max_staleness`."""
-        held = self.matcher.partition(space.prefix, partition)
-        tier = self._tiers.authority
-        if tier is None:
-            return held
-        now = self._settings.clock.monotonic()
-        if now - held.loaded_at >= max(self._settings.max_staleness, 1e-9):
-            await self._load(rt, space, partition, held, tier)
-        return held
-
-    async def _load(self, rt: Runtime, space: Space, partition: bytes, held: Partition, tier: StoredTier) -> None:
-        began = self._settings.clock.monotonic()
-        prefix = self._prefix(space, partition)
-        names = await tier.attempt(space, "scan", _names(tier.store(rt.face).scan(prefix)))
-        if isinstance(names, Trouble):
-            return
-        digests = {name[len(prefix) :]: name for name in names if len(name) == len(prefix) + 32}
-        self.matcher.keep_only(held, digests)
-        new = [name for digest, name in digests.items() if digest not in held.names]
-        for start in range(0, len(new), READ_AT_ONCE):
-            asked = new[start : start + READ_AT_ONCE]
-            answers = await tier.attempt(space, "get_many", fetch(tier.store(rt.face), asked))
-            if isinstance(answers, Trouble):
-                return
-            for name, stored in zip(asked, answers, strict=True):
-                if stored:
-                    await self._take_in(rt, space, held, tier, name, stored)
-        held.loaded_at = began
-
-    async def _take_in(
-        self, rt: Runtime, space: Space, held: Partition, tier: StoredTier, name: bytes, stored: Any
-    ) -> None:
-        try:
-            opened = tier.pipeline(space).open(frame.RECORD, stored.data, max_size=MAX_RECORD, bound_to=name)
-            record = decode_record(bytes(opened.body))
-            if record.digest != name[-32:]:
-                raise CorruptFrame("a vector record under another entry's name")
-            self.matcher.add(held, record, name=name)
-        except CorruptFrame as error:
-            await tier.discard_corrupt(rt, space, name, stored, error)
-        except ValueError as error:  # another dimension under the same fingerprint
-            self._events.tell("semantic", tenant=space.tenant, namespace=space.namespace, reason=str(error))
 
     # Learning
 
@@ -320,11 +258,42 @@ class Similar:
 
         async def write() -> None:
             if changed is None:
-                await self._drop(rt, space, partition, current.digest)
+                await self._vectors.drop(rt, space, partition, current.digest)
             else:
-                await self._keep(rt, space, near.place.partition, changed)
+                await self._vectors.keep(rt, space, near.place.partition, changed)
 
         self._background.start(rt, "report", write)
+
+    # Exploring (the per-request policy)
+
+    def _count_asked(self, space: Space, *, candidate: bool) -> None:
+        with self._lock:
+            policy = self.policy(space)
+            if isinstance(policy, PerRequest):
+                self._policies[space.prefix] = policy.asked(candidate=candidate)
+
+    def _explore(self, space: Space, key: Key, candidate: Candidate) -> None:
+        """Remember which stored answer the one that is computed now is to be compared with."""
+        with self._lock:
+            self._exploring[space.prefix, key.digest] = candidate
+            while len(self._exploring) > MAX_EXPLORING:
+                self._exploring.popitem(last=False)
+
+    async def _observe(self, rt: Runtime, space: Space, candidate: Candidate, value: object) -> None:
+        """Compare a fresh answer with the stored one that might have stood for it."""
+        found = await self._tiers.find(rt, space, self._key_of(space, candidate.record))
+        if found is None:
+            return
+        stored = loads(found.value, serializers=tuple(self._settings.serializers)) if found.packed else found.value
+        correct = await self._same_answer(rt, stored, value)
+        with self._lock:
+            policy = self.policy(space)
+            if isinstance(policy, PerRequest):
+                self._policies[space.prefix] = policy.observed(candidate.similarity, correct)
+            own = (*self._seen.get(candidate.record.digest, ()), (candidate.similarity, correct))
+            self._seen[candidate.record.digest] = own[-MAX_OWN:]
+            while len(self._seen) > MAX_SEEN:
+                self._seen.popitem(last=False)
 
     # Auditing
 
@@ -397,7 +366,3 @@ class Similar:
             "threshold": self.policy(space).threshold,
             "audit": self.trail(space).figures(),
         }
-
-
-async def _names(stats: AsyncIterator[Any]) -> list[bytes]:
-    return [stat.name async for stat in stats]

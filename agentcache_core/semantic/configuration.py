@@ -16,6 +16,7 @@ from agentcache_core.semantic.embedder import Embedder, as_embedder
 from agentcache_core.semantic.guards import DEFAULT_GUARDS, GUARDS_VERSION
 from agentcache_core.semantic.guards.guard import Guard
 from agentcache_core.semantic.guards.languages import served
+from agentcache_core.semantic.perrequest import PerRequest
 from agentcache_core.semantic.verifier import Afterwards
 
 Mode = Literal["per_hit", "per_request"]
@@ -87,12 +88,20 @@ class Semantic:
         if not isinstance(threshold, int | float):
             return threshold
         if max_error is None:
+            if self.mode == "per_request":
+                raise ConfigurationError("mode='per_request' needs max_error: the share of wrong answers allowed")
             if calibration is not None:
                 raise ConfigurationError("calibration needs max_error: the share of wrong answers it is to bound")
             try:
                 return Static(float(threshold))
             except ValueError as error:
                 raise ConfigurationError(str(error)) from error
+        if self.mode == "per_request":
+            if calibration is not None:
+                raise ConfigurationError("mode='per_request' learns while it runs and takes no calibration")
+            if not 0.0 < max_error < 1.0:
+                raise ConfigurationError(f"max_error is a share between 0 and 1, such as 0.01; got {max_error!r}")
+            return PerRequest(max_error, Static(float(threshold)).threshold)
         held = load_calibration(calibration) if isinstance(calibration, str | Path) else calibration
         if held is not None:
             for what, mine, theirs in (

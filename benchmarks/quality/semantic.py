@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import sys
 import time
@@ -16,6 +17,7 @@ from agentcache_core.runtime import BLOCKING, drive
 from agentcache_core.semantic import DEFAULT_GUARDS, FACT_GUARDS, Encoder, PairVerifier, compare, default_guards, judge
 from agentcache_core.semantic.embedder import as_embedder
 from agentcache_core.semantic.guards import first_veto
+from agentcache_core.semantic.perrequest import PerRequest
 from benchmarks.harness import Goal, Report, Row, Settings
 from benchmarks.quality._builtin import BUILT_IN
 from benchmarks.quality._gptcache import gptcache_served
@@ -62,12 +64,60 @@ def threshold_for_recall(scored: Sequence[Scored], rule: Rule, recall: float) ->
 
 
 def threshold_for_false_hits(scored: Sequence[Scored], rule: Rule, allowed: float) -> float:
-    """The lowest threshold, in steps of 0.005, from which on upwards false hits stay within `allowed`."""
-    best = 1.0
-    for step in range(200, 99, -1):
-        if false_hits(scored, rule, step / 200) > 100 * allowed:
-            break
-        best = step / 200
+    """The lowest threshold, in steps of 0.005, at which false hits stay within `allowed`."""
+    fitting = [step / 200 for step in range(100, 200) if false_hits(scored, rule, step / 200) <= 100 * allowed]
+    return min(fitting, default=1.0)
+
+
+def streams(scored: Sequence[Scored], *, count: int, length: int) -> list[Row]:
+    """Random streams of QQP pairs through the per-request policy: how often its bound is broken, and its recall; and
+    that of the best fixed similarity in hindsight."""
+    rows: list[Row] = []
+    for allowed in (0.005, 0.01, 0.02):
+        broken, recalls, hindsight = 0, [], []
+        for seed in range(count):
+            chance = random.Random(seed)
+            stream = chance.sample(list(scored), min(length, len(scored)))
+            errors, hits = per_request_stream(stream, allowed, chance)
+            same = max(1, sum(one.pair.same for one in stream))
+            broken += errors > allowed * len(stream)
+            recalls.append(100 * hits / same)
+            hindsight.append(100 * _best_in_hindsight(stream, allowed) / same)
+        note = f"bound broken in {broken} of {count} streams of {min(length, len(scored)):,}"
+        rows.append(
+            Row(f"QQP streams, recall at {allowed:.1%} errors of all: per request", statistics.mean(recalls), note=note)
+        )
+        rows.append(
+            Row(
+                f"QQP streams, recall at {allowed:.1%} errors of all: best cosine, hindsight",
+                statistics.mean(hindsight),
+            )
+        )
+    return rows
+
+
+def per_request_stream(stream: Sequence[Scored], allowed: float, chance: random.Random) -> tuple[int, int]:
+    """(wrong answers, right answers) that the per-request policy serves of one stream."""
+    policy = PerRequest(allowed, LOOKED_AT)
+    errors = hits = 0
+    for one in stream:
+        near = one.cosine >= LOOKED_AT and one.veto is None
+        policy = policy.asked(candidate=near)
+        if near and policy.draw(one.cosine, (), chance.random()).serve:
+            hits += one.pair.same
+            errors += not one.pair.same
+        elif near:
+            policy = policy.observed(one.cosine, one.pair.same)
+    return errors, hits
+
+
+def _best_in_hindsight(stream: Sequence[Scored], allowed: float) -> int:
+    errors = hits = best = 0
+    for one in sorted(stream, key=lambda one: -one.cosine):
+        hits += one.pair.same
+        errors += not one.pair.same
+        if errors <= allowed * len(stream):
+            best = hits
     return best
 
 
@@ -225,6 +275,7 @@ def measure(
     if pairs := file("qqp", qqp):
         found = scored("qqp", pairs)
         rows += questions(found)
+        rows += streams(found, count=2 if small else 20, length=8_000)
         if fit:
             rows += fitted(found, encoder)
     rows += gptcache_served(scored("checklist", file("checklist", 600)) or built_in, encoder, left_out)
