@@ -130,7 +130,7 @@ class Engine:
         hit = self._hit(space, near.key, near.found, Freshness.FRESH, wish)
         if hit is None:
             return None
-        if similar.chosen(known=function is not None):
+        if self.settings.mode == "live" and similar.chosen(known=function is not None):
             await self._audit_behind(rt, space, key, near, function, wish, request)
         return replace(hit, how="semantic", similarity=near.similarity, decision=near.decision, _report=report)
 
@@ -176,6 +176,8 @@ class Engine:
                 hit = await self._similar(rt, space, key, wish, request)
             if hit is None:
                 self._count_miss(space, key)
+                if self.settings.mode == "replay":
+                    raise ReplayMiss(await self._nearest(rt, space, key, request))
             answers.append(hit)
         return answers
 
@@ -282,8 +284,9 @@ class Engine:
             within = record.stale_at is not None and now < record.stale_at + record.stale_while_revalidate
             hit = self._hit(space, key, found, state, wish) if state is Freshness.FRESH or within else None
             if hit is not None:
+                eager = record.meta.get("eager", 0.0) if self.settings.mode == "live" else 0.0
                 if state is Freshness.STALE or wants_eager_refresh(
-                    record.created_at, record.stale_at, eager=record.meta.get("eager", 0.0), now=now
+                    record.created_at, record.stale_at, eager=eager, now=now
                 ):
                     await self._refresh_behind(rt, space, key, function, wish, request)
                 await self._after_hit(rt, space, key, found, wish)

@@ -109,6 +109,8 @@ class Writer:
         """The entry of an answer stored now."""
         now, lifetime = self._now(), wish.lifetime
         stale_at = lifetime.stale_at(now)
+        # A recording is replayed however old it is, so no backend may take it away when its time is over.
+        kept_until = None if self.settings.mode == "record" else lifetime.gone_at(stale_at)
         return EntryRecord(
             key.kind,
             now,
@@ -117,7 +119,7 @@ class Writer:
             stale_at=stale_at,
             stale_while_revalidate=lifetime.stale_while_revalidate,
             stale_if_error=lifetime.stale_if_error,
-            expires_at=lifetime.gone_at(stale_at),
+            expires_at=kept_until,
             tags=stamp.tags,
             lineage=stamp.lineage,
             seq=stamp.seq,

@@ -1,4 +1,4 @@
-"""Run benchmarks by name: `python -m benchmarks [NAME...] [--json] [--small] [--url URL] [--log FILE]`."""
+"""Run benchmarks by name: `python -m benchmarks [NAME...] [--json] [--small] [--backend URL] [--log FILE]`."""
 
 from __future__ import annotations
 
@@ -47,8 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run (all by default): {', '.join(modules)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--small", action="store_true", help="once and quickly: only see that they run")
-    parser.add_argument("--url", help="measure this backend where the question allows it")
-    parser.add_argument("--log", help="take the requests of this JSONL file where the question allows it")
+    parser.add_argument(
+        "--backend", "--url", dest="url", metavar="URL", help="measure a cache on this URL where the question allows it"
+    )
+    parser.add_argument(
+        "--log", metavar="FILE", help="take the model calls of this log, in any shape that `agentcache replay` reads"
+    )
     chosen = parser.parse_args(arguments)
     folders = [name for name in chosen.names if name in FOLDERS]
     named = [name for name in chosen.names if name not in FOLDERS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from pathlib import Path
@@ -31,7 +30,7 @@ def chat_request() -> Json:
         "temperature": 0.7,
         "max_completion_tokens": 1024,
         "messages": [
-            {"role": "system", "content": PARAGRAPH * 4},
+            {"role": "system", "content": PARAGRAPH * 6},
             {"role": "user", "content": "Hello, I would like to change my flight from Orlando to Charlotte, please."},
             {
                 "role": "assistant",
@@ -67,7 +66,7 @@ def tool(name: str) -> Json:
 
 def chat_response() -> Json:
     """The answer to `chat_request`, about 1 KB."""
-    text = "Leaving a day later in the same cabin costs 37 dollars more. " + PARAGRAPH
+    text = "Leaving a day later in the same cabin costs 37 dollars more. " + PARAGRAPH * 2
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -78,15 +77,25 @@ def chat_response() -> Json:
     }
 
 
-def requests_of_log(path: str, *, limit: int = 10_000) -> list[Json]:
-    """The requests of a JSONL file (plain or .gz): what its lines hold as `request` or `body`."""
-    found: list[Json] = []
-    with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            request = row.get("request") or row.get("body")
-            if isinstance(request, dict):
-                found.append(request)
+def calls_of_log(path: str, *, limit: int = 10_000) -> list[tuple[Json, Any]]:
+    """The model calls (request, recorded response) of a log in any shape that `agentcache replay` reads; the response
+    is that of `chat_response` where none was recorded. Raises SystemExit, saying why, when there is none."""
+    from agentcache_adapters.cli.lines import read_lines
+    from agentcache_adapters.cli.logs import ModelCall, read_records
+    from agentcache_core import MISSING
+
+    found: list[tuple[Json, Any]] = []
+    bad: list[str] = []
+    try:
+        for record in read_records(read_lines(Path(path))):
+            if isinstance(record, ModelCall) and isinstance(record.request, dict):
+                found.append((record.request, chat_response() if record.response is MISSING else record.response))
+            elif not isinstance(record, ModelCall) and hasattr(record, "reason"):
+                bad.append(str(record))
             if len(found) == limit:
                 break
+    except OSError as error:
+        raise SystemExit(f"the log {path} cannot be read: {error.strerror}") from error
+    if not found:
+        raise SystemExit(f"no model call in {path}" + (f"; the first bad line is {bad[0]}" if bad else ""))
     return found

@@ -51,7 +51,8 @@ def langchain_hit(request: Json, response: Json) -> Callable[[], Any]:
     from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
     from langchain_core.messages import AIMessage, convert_to_messages
 
-    text = response["choices"][0]["message"]["content"]
+    choices = response.get("choices")
+    text = choices[0]["message"]["content"] if choices else orjson.dumps(response).decode()
     model = GenericFakeChatModel(messages=iter([AIMessage(content=text)]), cache=InMemoryCache())
     messages = convert_to_messages(request["messages"])
     model.invoke(messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sqlite3
@@ -47,6 +48,11 @@ def our_engine(folder: Path, data: bytes) -> Verbs:
     return cache.get, lambda name: cache.set(name, data)
 
 
+def yours(url: str, folder: Path, data: bytes) -> Verbs:
+    cache = Cache(url, namespace="benchmark", background=False, maintenance="manual")
+    return cache.get, lambda name: cache.set(name, data)
+
+
 def files(folder: Path, data: bytes) -> Verbs:
     (folder / "files").mkdir()
 
@@ -80,8 +86,11 @@ def run(settings: Settings) -> Report:
     known = [f"k{number}" for number in range(50 if settings.small else NAMES)]
     gets: dict[str, Callable[[], object]] = {}
     puts: dict[str, Callable[[], object]] = {}
+    peers = dict(PEERS)
+    if settings.url is not None:
+        peers["agentcache engine on --backend"] = functools.partial(yours, settings.url)
     with tempfile.TemporaryDirectory() as folder:
-        for peer, opens in PEERS.items():
+        for peer, opens in peers.items():
             try:
                 get, put = opens(Path(folder), data)
             except ImportError as error:

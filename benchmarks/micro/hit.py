@@ -5,14 +5,13 @@ from __future__ import annotations
 from agentcache_core import Cache
 from benchmarks.harness import Goal, Report, Settings, nanoseconds_per_call, rows_against
 from benchmarks.micro._requests import Floor, langchain_hit, litellm_hit
-from benchmarks.workload import chat_request, chat_response, requests_of_log
+from benchmarks.workload import calls_of_log, chat_request, chat_response
 
 FLOOR = "orjson sorted + blake3 + dict + orjson.loads"
 
 
 def run(settings: Settings) -> Report:
-    request = requests_of_log(settings.log, limit=1)[0] if settings.log else chat_request()
-    response = chat_response()
+    request, response = calls_of_log(settings.log, limit=1)[0] if settings.log else (chat_request(), chat_response())
     left_out: dict[str, str] = {}
     with Cache(settings.url or "memory://", background=False, maintenance="manual") as cache:
         cache.set(request, response)

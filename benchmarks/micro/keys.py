@@ -11,13 +11,13 @@ from blake3 import blake3
 
 from agentcache_core.keys import KeyBuilder
 from benchmarks.harness import Goal, Report, Settings, nanoseconds_per_call, rows_against
-from benchmarks.workload import chat_request, requests_of_log
+from benchmarks.workload import calls_of_log, chat_request
 
 FLOOR = "orjson sorted + blake3"
 
 
 def run(settings: Settings) -> Report:
-    request = requests_of_log(settings.log, limit=1)[0] if settings.log else chat_request()
+    request = calls_of_log(settings.log, limit=1)[0][0] if settings.log else chat_request()
     ready = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
     builder = KeyBuilder()
     left_out: dict[str, str] = {}

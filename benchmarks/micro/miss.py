@@ -8,11 +8,11 @@ from typing import Any
 
 from agentcache_core import Cache
 from benchmarks.harness import Goal, Report, Settings, nanoseconds_per_call, rows_against
-from benchmarks.workload import chat_request, chat_response
+from benchmarks.workload import calls_of_log, chat_request, chat_response
 
 
 def run(settings: Settings) -> Report:
-    request, response = chat_request(), chat_response()
+    request, response = calls_of_log(settings.log, limit=1)[0] if settings.log else (chat_request(), chat_response())
     turn = itertools.count()
     before: list[int] = []
     whole: list[int] = []

@@ -45,3 +45,36 @@ def test_the_tables_are_for_people() -> None:
     done = benchmarks("plain", "--small")
     assert "What does a hit on a plain string key cost" in done.stdout
     assert "agentcache get" in done.stdout
+
+
+def test_the_request_of_the_benchmarks_is_what_the_questions_say() -> None:
+    sys.path.insert(0, str(REPOSITORY))
+    try:
+        from benchmarks.workload import chat_request
+    finally:
+        sys.path.remove(str(REPOSITORY))
+    request = chat_request()
+    assert 3584 <= len(json.dumps(request, separators=(",", ":"))) <= 4096
+    asked = next(message for message in request["messages"] if message["content"] is None)
+    assert asked["tool_calls"]
+    floats = [value for value in request.values() if isinstance(value, float)]
+    assert floats == [0.7]
+
+
+@pytest.mark.parametrize("name", ["hit", "miss", "keys", "log", "disk"])
+def test_a_user_can_measure_his_own_log_on_any_backend(name: str, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    log = tmp_path / "calls.jsonl"
+    log.write_text(json.dumps({"model": "m", "messages": turns}) + "\n{broken\n")
+    done = benchmarks(name, "--small", "--json", "--log", str(log), "--backend", f"sqlite:///{tmp_path}/cache.db")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["reports"][name]["rows"]
+
+
+def test_a_log_without_model_calls_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    log.write_text("{broken\n")
+    done = benchmarks("log", "--small", "--log", str(log))
+    assert done.returncode == 1
+    assert "no model call" in done.stderr
+    assert "calls.jsonl:1" in done.stderr

@@ -9,6 +9,7 @@ import pytest
 from agentcache_core import MISSING, Cache
 from agentcache_core.clock import ManualClock
 from agentcache_core.errors import ReplayMiss
+from agentcache_core.testing import DictBackend
 
 CHAT = {"provider": "openai", "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
 
@@ -74,3 +75,35 @@ def test_a_recording_may_be_made_in_memory_too() -> None:
     with Cache(mode="record") as cache:
         assert cache.get_or_compute(CHAT, lambda: [1]) == [1]
         assert cache.get_or_compute(CHAT, lambda: [2]) == [1]
+
+
+def test_a_recording_outlives_its_ttl_on_a_backend_that_expires_by_itself() -> None:
+    clock = ManualClock()
+    store = DictBackend(clock=clock)
+    Cache(store, mode="record", clock=clock).get_or_compute(CHAT, lambda: {"n": 1}, ttl=10)
+    clock.advance(100_000)
+    replaying = Cache(store, mode="replay", clock=clock)
+    replaying.maintain()
+    assert replaying.get_or_compute(CHAT, lambda: {"n": 2}) == {"n": 1}
+    assert replaying.get_many([CHAT]) == [{"n": 1}]
+    live = Cache(store, clock=clock)
+    assert live.get(CHAT) is MISSING, "live, its time is over all the same"
+    assert live.get_or_compute(CHAT, lambda: {"n": 3}) == {"n": 3}
+
+
+def test_replay_computes_nothing_not_even_behind_a_hit() -> None:
+    clock = ManualClock()
+    computed = []
+    store = DictBackend(clock=clock)
+    Cache(store, mode="record", clock=clock, background=False).get_or_compute("k", lambda: 1, ttl=10, eager=0.5)
+    clock.advance(9)
+    replaying = Cache(store, mode="replay", clock=clock, background=False)
+    assert replaying.get_or_compute("k", lambda: computed.append(1)) == 1
+    assert computed == []
+
+
+def test_many_at_once_miss_in_replay_as_one_does(url: str) -> None:
+    with Cache(url, mode="record") as cache:
+        cache.set("a", 1)
+    with Cache(url, mode="replay") as cache, pytest.raises(ReplayMiss, match="nothing is recorded"):
+        cache.get_many(["a", "b"])

@@ -49,7 +49,10 @@ def prepare(path: Path, timeout: float) -> bytes:
     if sqlite3.sqlite_version_info < (3, 37):
         raise ConfigurationError(f"sqlite:// needs SQLite 3.37 or newer, this Python has {sqlite3.sqlite_version}")
     if not path.parent.is_dir():
-        raise ConfigurationError(f"the folder {path.parent} of the SQLite store does not exist; create it first")
+        raise ConfigurationError(
+            f"the folder {path.parent} of the SQLite store does not exist; create it first "
+            "(sqlite:///cache.db is relative, an absolute path has four slashes: sqlite:////var/cache.db)"
+        )
     fd = _open_file(path)
     try:
         _check_header(path, os.pread(fd, 100, 0))
