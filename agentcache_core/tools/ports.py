@@ -43,6 +43,7 @@ class _Common:
     def __init__(self, cache: Any) -> None:
         self._cache = cache
         self._marks = cache.namespace(MARKS)  # apart, so that looking for marks does not count as hits and misses
+        self._alone = cache._local  # no other process shares this cache, so none can be writing
 
     def digest(self, request: Request) -> bytes:
         return bytes(self._cache.key(request).digest)
@@ -88,7 +89,7 @@ class BlockingPort(_Common):
             self._cache.invalidate(tag=tag)
 
     async def marked(self, marks: Sequence[bytes]) -> bool:
-        return any(found is not MISSING for found in self._marks.get_many(list(marks)))
+        return not self._alone and any(found is not MISSING for found in self._marks.get_many(list(marks)))
 
     async def mark(self, marks: Sequence[bytes], token: str) -> None:
         self._marks.set_many([(mark, token) for mark in marks], ttl=MARK_SECONDS)
@@ -130,7 +131,7 @@ class AsyncPort(_Common):
             await self._cache.invalidate(tag=tag)
 
     async def marked(self, marks: Sequence[bytes]) -> bool:
-        return any(found is not MISSING for found in await self._marks.get_many(list(marks)))
+        return not self._alone and any(found is not MISSING for found in await self._marks.get_many(list(marks)))
 
     async def mark(self, marks: Sequence[bytes], token: str) -> None:
         await self._marks.set_many([(mark, token) for mark in marks], ttl=MARK_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -376,9 +377,9 @@ def test_a_read_in_another_process_heeds_the_write_mark(tmp_path: Path) -> None:
     assert world.ran == ["get ada"] * 4
 
 
-def test_a_writer_that_died_leaves_a_mark_that_expires_and_no_answer_from_before() -> None:
-    clock, world = ManualClock(), World()
-    with Cache(background=False, clock=clock) as cache:
+def test_a_writer_that_died_leaves_a_mark_that_expires_and_no_answer_from_before(tmp_path: Path) -> None:
+    clock, world = ManualClock(start=time.time()), World()
+    with Cache(f"sqlite:///{tmp_path / 'tools.db'}", background=False, clock=clock, deadline="30s") as cache:
         get, _ = user_tools(cache, world)
         get("ada")
         from agentcache_core.tools.execution import EVERYTHING, _marks
