@@ -20,14 +20,20 @@ from agentcache_service.identity import account_routes, accounts, key_routes, or
 from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
 from agentcache_service.mail import SEND_MAIL, SendMail
 from agentcache_service.market import (
+    admin_routes,
+    affiliate_pages,
     affiliate_routes,
+    creator_pages,
     creator_routes,
+    integration_pages,
     integration_routes,
     listing_routes,
+    market_pages,
     purchase_routes,
 )
 from agentcache_service.market import jobs as market_jobs
 from agentcache_service.matrix import Row
+from agentcache_service.money import billing_pages
 from agentcache_service.money import jobs as money_jobs
 from agentcache_service.money import routes as billing_routes
 from agentcache_service.service import Service
@@ -67,8 +73,14 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     creator_routes,
     integration_routes,
     affiliate_routes,
+    admin_routes,
+    market_pages,
+    creator_pages,
+    integration_pages,
+    affiliate_pages,
     # money
     billing_routes,
+    billing_pages,
     # web
     public_pages,
     dashboard_pages,

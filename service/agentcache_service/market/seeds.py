@@ -25,7 +25,7 @@ from . import (
     reviews,
 )
 from .listings import Draft
-from .tables import Listing
+from .tables import Listing, Purchase
 
 Names = dict[str, str]
 
@@ -205,3 +205,10 @@ def a_partner_invoice(service: Service, org_id: str, _user_id: str) -> Names:
             reference=f"{org_id}{invoices.next_number(session, now)}",
         )
         return {"invoice_id": row.id}
+
+
+def a_payment(service: Service, org_id: str, user_id: str) -> Names:
+    """A payment that may be returned."""
+    names = a_purchase(service, org_id, user_id)
+    with service.db.read() as session:
+        return {"payment": session.get_one(Purchase, names["purchase_id"]).payment_intent or ""}

@@ -11,7 +11,7 @@ from agentcache_service.principal import Principal
 from agentcache_service.service import Service
 
 from . import notices
-from .tables import Message, Purchase
+from .tables import Listing, Message, Purchase
 
 
 def thread(session: Session, org_id: str, purchase_id: str) -> list[Message]:
@@ -42,3 +42,18 @@ def _part_in(session: Session, org_id: str, purchase_id: str) -> tuple[Purchase,
     if purchase is None or org_id not in {purchase.org_id, purchase.creator_org_id}:
         raise NotFound("There is no such purchase.")
     return purchase, "buyer" if purchase.org_id == org_id else "creator"
+
+
+def open_threads(session: Session, org_id: str) -> list[tuple[Purchase, Listing, Message]]:
+    """The threads of a creator's sales with their latest message, the newest first."""
+    query = (
+        select(Purchase, Listing, Message)
+        .join(Listing, Listing.id == Purchase.listing_id)
+        .join(Message, Message.purchase_id == Purchase.id)
+        .where(Purchase.creator_org_id == org_id)
+        .order_by(Message.at.desc())
+    )
+    latest: dict[str, tuple[Purchase, Listing, Message]] = {}
+    for purchase, listing, message in session.execute(query.limit(500)):
+        latest.setdefault(purchase.id, (purchase, listing, message))
+    return list(latest.values())

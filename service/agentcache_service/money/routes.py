@@ -297,7 +297,8 @@ def monthly(request: Request, month: str | None = None, _caller: Principal = req
     return finance.monthly_report(service, finance.month_of(month, service.clock.now()))
 
 
-def _an_invoice(service: Service, org_id: str, _user_id: str) -> dict[str, str]:
+def an_invoice(service: Service, org_id: str, _user_id: str) -> dict[str, str]:
+    """An invoice for the access matrix to name."""
     now = service.clock.now()
     with service.db.write() as session:
         row = invoices.issue(
@@ -313,7 +314,7 @@ def _an_invoice(service: Service, org_id: str, _user_id: str) -> dict[str, str]:
 
 
 def _a_payment(service: Service, org_id: str, user_id: str) -> dict[str, str]:
-    made = _an_invoice(service, org_id, user_id)
+    made = an_invoice(service, org_id, user_id)
     with service.db.write() as session:
         session.get_one(Invoice, made["invoice_id"]).plan = "starter"
         attempt = service.money.payments.begin(
@@ -342,8 +343,8 @@ ACCESS: tuple[Row, ...] = (
     Row("POST", "/api/billing/card", _OWN_WRITE, body={"card": "card_ok"}),
     Row("PUT", "/api/billing/payout-method", _OWN_WRITE, body={"email": "pay@example.com"}),
     Row("GET", "/api/billing/invoices", _OWN_READ),
-    Row("GET", "/api/billing/invoices/{invoice_id}", for_sessions(least="viewer"), seed=_an_invoice),
-    Row("GET", "/api/billing/invoices/{invoice_id}/pdf", for_sessions(least="viewer"), seed=_an_invoice),
+    Row("GET", "/api/billing/invoices/{invoice_id}", for_sessions(least="viewer"), seed=an_invoice),
+    Row("GET", "/api/billing/invoices/{invoice_id}/pdf", for_sessions(least="viewer"), seed=an_invoice),
     Row("POST", "/api/billing/webhook", for_everybody(400), body={}),
     Row("POST", "/api/admin/refunds", for_staff(), body={"payment": "{payment}"}, seed=_a_payment, staff=200),
     Row("GET", "/api/admin/finance/monthly", for_staff(), staff=200),

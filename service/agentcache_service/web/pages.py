@@ -64,7 +64,24 @@ NAVIGATION: list[tuple[str, list[NavItem]]] = [
             NavItem("Usage", "/dashboard/usage", "usage"),
         ],
     ),
-    ("Account", [NavItem("Plan", "/dashboard/plan", "plan"), NavItem("Settings", "/dashboard/settings", "settings")]),
+    (
+        "Marketplaces",
+        [
+            NavItem("Integrations", "/dashboard/integrations", "integrations"),
+            NavItem("Marketplace", "/market", "market"),
+            NavItem("Purchases", "/market/purchases", "purchases"),
+            NavItem("Creator", "/creator", "creator"),
+            NavItem("Earnings", "/dashboard/affiliates", "earnings"),
+        ],
+    ),
+    (
+        "Account",
+        [
+            NavItem("Plan", "/dashboard/plan", "plan"),
+            NavItem("Billing", "/dashboard/billing", "billing"),
+            NavItem("Settings", "/dashboard/settings", "settings"),
+        ],
+    ),
 ]
 
 

@@ -1,0 +1,30 @@
+// Charts of earnings and creators, drawn with Observable Plot from figures in the page. A table beside each says the same.
+"use strict";
+
+const MONEY_STYLE = "plot"; // the class charts.js uses: its style sheet's digest is in the Content-Security-Policy
+
+function bars(place) {
+  const points = JSON.parse(place.dataset.points);
+  const isDays = points.length > 0 && points[0].day !== undefined;
+  const rows = points.map((point) => ({ name: point.day ?? point.month, usd: (point.revenue ?? point.earned) / 1e6 }));
+  const label = (name) => {
+    const [year, month, day] = name.split("-").map(Number);
+    const date = new Date(Date.UTC(year, month - 1, day || 1));
+    return d3.utcFormat(isDays ? "%-d %b" : "%b %Y")(date);
+  };
+  const width = Math.max(280, place.clientWidth);
+  const shown = isDays ? rows.filter((_, index) => (rows.length - 1 - index) % 7 === 0).map((row) => row.name) : undefined;
+  place.replaceChildren(Plot.plot({
+    className: MONEY_STYLE, width, height: 220, marginLeft: 56, marginBottom: 28, ariaLabel: place.dataset.label,
+    x: { label: null, type: "band", tickFormat: label, tickSize: 0, ticks: shown },
+    y: { label: null, grid: true, ticks: 4, nice: true, tickFormat: (usd) => `$${d3.format("~g")(usd)}` },
+    marks: [Plot.barY(rows, { x: "name", y: "usd", fill: "var(--bar)", rx: 2, inset: 1,
+      title: (row) => `${label(row.name)}: $${row.usd.toFixed(2)}` }), Plot.ruleY([0], { stroke: "var(--line)" })],
+  }));
+}
+
+for (const place of document.querySelectorAll("[data-money-chart]")) {
+  bars(place);
+  let timer;
+  new ResizeObserver(() => { clearTimeout(timer); timer = setTimeout(() => bars(place), 120); }).observe(place);
+}
