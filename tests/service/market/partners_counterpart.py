@@ -78,6 +78,15 @@ def _handler(state: Partners) -> type[BaseHTTPRequestHandler]:
             if state.down:
                 self._answer(503, "text/html", b"<h1>down</h1>")
                 return
+            if path == "/oauth/authorize":
+                self.send_response(302)
+                self.send_header("location", f"{state.redirect}?{urlencode(state.authorize(self.path))}")
+                self.send_header("content-length", "0")
+                self.end_headers()
+                return
+            if path == "/welcome":
+                self._answer(200, "text/plain", b"welcome")
+                return
             if path == "/oauth/token" and state.token_answer is not None:
                 self._answer(*state.token_answer())
                 return
@@ -287,4 +296,4 @@ def partner_files(state: Partners) -> dict[str, str]:
     return files
 
 
-__all__ = ["Partners", "partner_files", "serve", "urlencode"]
+__all__ = ["Partners", "partner_files", "serve"]

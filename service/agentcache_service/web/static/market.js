@@ -10,14 +10,16 @@ function bars(place) {
   const label = (name) => {
     const [year, month, day] = name.split("-").map(Number);
     const date = new Date(Date.UTC(year, month - 1, day || 1));
-    return d3.utcFormat(isDays ? "%-d %b" : "%b %Y")(date);
+    return d3.utcFormat(isDays ? "%-d %b" : place.clientWidth < 460 ? "%b" : "%b %Y")(date);
   };
   const width = Math.max(280, place.clientWidth);
+  const top = Math.max(1, ...rows.map((row) => row.usd));
+  const bottom = Math.min(0, ...rows.map((row) => row.usd));
   const shown = isDays ? rows.filter((_, index) => (rows.length - 1 - index) % 7 === 0).map((row) => row.name) : undefined;
   place.replaceChildren(Plot.plot({
     className: MONEY_STYLE, width, height: 220, marginLeft: 56, marginBottom: 28, ariaLabel: place.dataset.label,
     x: { label: null, type: "band", tickFormat: label, tickSize: 0, ticks: shown },
-    y: { label: null, grid: true, ticks: 4, nice: true, tickFormat: (usd) => `$${d3.format("~g")(usd)}` },
+    y: { label: null, grid: true, ticks: 4, nice: true, domain: [bottom, top], tickFormat: (usd) => `$${d3.format("~g")(usd)}` },
     marks: [Plot.barY(rows, { x: "name", y: "usd", fill: "var(--bar)", rx: 2, inset: 1,
       title: (row) => `${label(row.name)}: $${row.usd.toFixed(2)}` }), Plot.ruleY([0], { stroke: "var(--line)" })],
   }));
