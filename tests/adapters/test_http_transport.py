@@ -431,3 +431,22 @@ async def test_threads_and_tasks_share_answers_through_one_cache(
     assert upstream.count == 2
     await one.close()
     await two.close()
+
+
+async def test_a_follower_waits_no_longer_than_its_own_timeout_for_a_slow_leader(
+    client: Face, upstream: Upstream, library: Any
+) -> None:
+    """The first call never gets its answer; the second has little patience and asks for itself."""
+    gate, url = threading.Event(), upstream.url + "/v1/chat/completions"
+    upstream.before_answer = lambda number: number > 1 or gate.wait(20)
+    leader = asyncio.create_task(client.post(url, CHAT))
+    await eventually(lambda: upstream.count == 1)
+    hurried = library[0].Timeout(20, read=0.2)
+    if isinstance(client, Blocking):
+        answer = await asyncio.to_thread(client.client.post, url, json=CHAT, timeout=hurried)
+    else:
+        answer = await client.client.post(url, json=CHAT, timeout=hurried)
+    assert answer.json()["choices"][0]["message"]["content"] == "answer 2 to hi"
+    assert not leader.done()
+    gate.set()
+    assert (await leader).status_code == 200

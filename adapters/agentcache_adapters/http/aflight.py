@@ -55,13 +55,15 @@ class AsyncFlight:
         """Start sending the call upstream; the leader calls this once, before anything suspends."""
         self._work = asyncio.create_task(self._open(send))
 
-    async def opened(self, *, leader: bool) -> Opened[AsyncSource]:
-        """The answer's head, as soon as it is there. The leader sees upstream's exception itself, followers a copy."""
+    async def opened(self, *, leader: bool, patience: float | None = None) -> Opened[AsyncSource] | None:
+        """The answer's head, as soon as it is there. The leader sees upstream's exception itself, followers a copy.
+
+        None when the answer did not begin within `patience` seconds.
+        """
         if self._opened is None and self._error is None and self._work is not None:
-            await asyncio.shield(self._work)
-        if self._opened is not None:
+            await asyncio.wait([self._work], timeout=patience)
+        if self._opened is not None or self._error is None:
             return self._opened
-        assert self._error is not None
         raise self._error if leader else copied(self._error)
 
     async def _open(self, send: Callable[[], Awaitable[Opened[AsyncSource]]]) -> None:

@@ -90,7 +90,10 @@ class AsyncConduct:
             if leader:
                 return await self._lead(made, flight, send)
             if flight.board():
-                return await self._read(flight, leader=False)
+                reply = await self._read(flight, leader=False, patience=call.patience)
+                if reply is not None:
+                    self._keep.joined()
+                    return reply
             _FLIGHTS.close(identity, flight)
 
     def _identity(self, made: Plan, call: HttpCall, loop: object) -> Hashable:
@@ -103,7 +106,7 @@ class AsyncConduct:
         return AsyncFlight(
             lambda opened: Recorder(made, opened.head, started=started),
             settle=lambda flight, outcome: self._keep.settle(made, outcome, flight.began),
-            landed=lambda flight: _FLIGHTS.close(identity, flight),
+            landed=lambda flight: _FLIGHTS.land(identity, flight),
             now=self._now,
         )
 
@@ -113,14 +116,21 @@ class AsyncConduct:
             return await send()
 
         flight.depart(begun)
-        return await self._read(flight, leader=True)
+        reply = await self._read(flight, leader=True)
+        assert reply is not None  # a leader has all the patience its own call has
+        return reply
 
-    async def _read(self, flight: AsyncFlight, *, leader: bool) -> Reply[AsyncSource]:
+    async def _read(
+        self, flight: AsyncFlight, *, leader: bool, patience: float | None = None
+    ) -> Reply[AsyncSource] | None:
         try:
-            opened = await flight.opened(leader=leader)
+            opened = await flight.opened(leader=leader, patience=patience)
         except BaseException:
             await flight.leave()
             raise
+        if opened is None:
+            await flight.leave()
+            return None
         headers = annotated(opened.head.headers, "miss" if leader else "joined", annotate=self._annotate)
         return Reply(opened.head.status, headers, AsyncLiveBody(flight), opened.extensions)
 

@@ -83,7 +83,7 @@ class BlockingConduct:
                     return self._lead(made, flight, send)
                 finally:
                     flight.abandon()  # if nothing came of it, for whatever reason, somebody else must lead
-            reply = self._follow(flight)
+            reply = self._follow(flight, call.patience)
             if reply is not None:
                 return reply
             _FLIGHTS.close(identity, flight)
@@ -98,7 +98,7 @@ class BlockingConduct:
         return Flight(
             lambda opened: Recorder(made, opened.head, started=started),
             settle=lambda flight, outcome: self._keep.settle(made, outcome, flight.began),
-            landed=lambda flight: _FLIGHTS.close(identity, flight),
+            landed=lambda flight: _FLIGHTS.land(identity, flight),
             now=self._now,
         )
 
@@ -106,17 +106,18 @@ class BlockingConduct:
         flight.began = self._keep.begin(made)
         return self._live(flight, flight.open(send), "miss")
 
-    def _follow(self, flight: Flight) -> Reply[Source] | None:
+    def _follow(self, flight: Flight, patience: float | None) -> Reply[Source] | None:
         if not flight.board():
             return None
         try:
-            opened = flight.opened()
+            opened = flight.opened(patience)
         except BaseException:
             flight.leave()
             raise
         if opened is None:
             flight.leave()
             return None
+        self._keep.joined()
         return self._live(flight, opened, "joined")
 
     def _live(self, flight: Flight, opened: Opened[Source], outcome: Outcome) -> Reply[Source]:

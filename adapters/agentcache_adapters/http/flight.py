@@ -75,12 +75,14 @@ class Flight:
             self._readers += 1
             return True
 
-    def opened(self) -> Opened[Source] | None:
-        """The answer's head, as soon as it is there; None when the leader gave up and somebody must lead anew."""
+    def opened(self, patience: float | None = None) -> Opened[Source] | None:
+        """The answer's head, as soon as it is there.
+
+        None when somebody must lead anew: the leader gave up, or its answer did not begin within `patience` seconds.
+        """
         with self._turn:
-            while self._opened is None and self._error is None:
-                self._turn.wait()
-            if self._opened is not None:
+            self._turn.wait_for(lambda: self._opened is not None or self._error is not None, patience)
+            if self._opened is not None or self._error is None:
                 return self._opened
         assert self._error is not None
         if not isinstance(self._error, Exception):

@@ -104,7 +104,8 @@ class _AsyncStream(httpx.AsyncByteStream):
 
 
 def _call(request: httpx.Request) -> HttpCall:
-    return HttpCall(request.method.upper(), str(request.url), lowered(request.headers.raw), b"")
+    patience = (request.extensions.get("timeout") or {}).get("read")
+    return HttpCall(request.method.upper(), str(request.url), lowered(request.headers.raw), b"", patience)
 
 
 def _head(response: httpx.Response) -> ResponseHead:

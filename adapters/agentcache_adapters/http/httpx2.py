@@ -104,7 +104,8 @@ class _AsyncStream(httpx2.AsyncByteStream):
 
 
 def _call(request: httpx2.Request) -> HttpCall:
-    return HttpCall(request.method.upper(), str(request.url), lowered(request.headers.raw), b"")
+    patience = (request.extensions.get("timeout") or {}).get("read")
+    return HttpCall(request.method.upper(), str(request.url), lowered(request.headers.raw), b"", patience)
 
 
 def _head(response: httpx2.Response) -> ResponseHead:

@@ -87,6 +87,10 @@ class BlockingKeep:
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the answer could not be stored", exc_info=True)
 
+    def joined(self) -> None:
+        """Tell a call that reads another one's live answer."""
+        self.cache.events.tell("joined", kind="http")
+
     def bypassed(self, reason: str) -> None:
         self.cache.bypassed(reason, kind="http")
 
@@ -128,6 +132,10 @@ class AsyncKeep:
                 self.cache.events.tell("not_stored", kind="http", reason=outcome.reason)
         except Exception:  # noqa: BLE001 - a cache may fail, the agent may not
             _log.warning("the answer could not be stored", exc_info=True)
+
+    def joined(self) -> None:
+        """Tell a call that reads another one's live answer."""
+        self.cache.events.tell("joined", kind="http")
 
     def bypassed(self, reason: str) -> None:
         self.cache.bypassed(reason, kind="http")

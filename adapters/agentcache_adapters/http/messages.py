@@ -25,12 +25,16 @@ def _text(value: bytes | str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One outgoing request: method in upper case, absolute URL, lower-case header names, whole body."""
+    """One outgoing request: method in upper case, absolute URL, lower-case header names, whole body.
+
+    `patience` is how many seconds its sender would wait for the answer to begin, None for ever.
+    """
 
     method: str
     url: str
     headers: Headers
     body: bytes
+    patience: float | None = None
 
     def header(self, name: str) -> str:
         """The first value of header `name`, or an empty string."""
@@ -38,7 +42,7 @@ class HttpCall:
 
     def with_body(self, body: bytes) -> HttpCall:
         """The same call with its body, which is read only when it matters."""
-        return HttpCall(self.method, self.url, self.headers, body)
+        return HttpCall(self.method, self.url, self.headers, body, self.patience)
 
     @property
     def host(self) -> str:

@@ -50,10 +50,14 @@ class OpenFlights(Generic[F]):
             flight = self._open.setdefault(identity, fresh)
             return flight, flight is fresh
 
-    def close(self, identity: Hashable, flight: F) -> None:
-        """Let nobody join `flight` any more; its answer is stored by now, or never will be. Calling twice is fine."""
+    def land(self, identity: Hashable, flight: F) -> None:
+        """`flight` has ended: its answer is stored by now, or never will be. Calling twice is fine."""
+        self.close(identity, flight)
         if flight.began is not None:
             flight.began.end()
+
+    def close(self, identity: Hashable, flight: F) -> None:
+        """Let nobody join `flight` any more. Calling twice is fine."""
         with self._lock:
             if self._open.get(identity) is flight:
                 del self._open[identity]
