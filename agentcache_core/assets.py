@@ -78,6 +78,12 @@ class Assets:
             stored = await self._engine.store(rt, space, key, value, replace(wish, serializers=()))
         elif self._engine.settings.writes and (self._engine.settings.strict or wish.durable):
             raise NotWritten(f"a part of asset {name!r} was not written: {places.trouble}") from places.trouble
+        else:
+            space.counters.not_stored += 1
+            space.counters.because("a part of an asset was not stored")
+            self._engine.events.tell(
+                "not_stored", tenant=space.tenant, namespace=space.namespace, kind=KIND, reason=str(places.trouble)
+            )
         manifest = written.manifest
         deduplicated = stored and len(manifest) > 0 and written.known_parts == len(manifest)
         return Asset(name, manifest.digest, manifest.size, wish.content_type, deduplicated, stored)

@@ -134,6 +134,20 @@ def test_a_durable_asset_that_is_not_written_raises() -> None:
         Cache(backend, strict=True).put_asset("key", CONTENT)
 
 
+def test_memory_too_small_for_a_part_says_so_and_keeps_working() -> None:
+    told: list[str] = []
+    cache = Cache("memory://?max_bytes=4MB")
+    cache.events.subscribe(lambda event: told.append(event.name))
+    asset = cache.put_asset("key", CONTENT)
+    assert (asset.stored, asset.size) == (False, len(CONTENT))
+    assert "not_stored" in told
+    assert cache.stats().reasons["a part of an asset was not stored"] == 1
+    with pytest.raises(KeyError):
+        cache.open_asset("key")
+    assert cache.put_asset("small", b"small").stored
+    assert cache.open_asset("small").read() == b"small"
+
+
 def test_a_part_that_is_gone_is_told_while_reading() -> None:
     backend = DictBackend()
     cache = Cache(backend)
