@@ -39,7 +39,7 @@ def litellm(port: int, data: bytes) -> Contender:
     from litellm.caching.redis_cache import RedisCache
 
     cache = RedisCache(host="127.0.0.1", port=port)
-    cache.set_cache("litellm", data.hex()[: len(data)])
+    cache.set_cache("litellm", {"answer": data.hex()[: len(data)]})
     return lambda: cache.get_cache("litellm")
 
 

@@ -125,7 +125,7 @@ class Asks:
             for key, header, length in zip(keys, replies[::2], replies[1::2], strict=True):
                 if len(header) != HEADER_SIZE or header[:1] != MAGIC:
                     continue
-                _, version, expires_at, modified_at = HEADER.unpack(header)
+                _, expires_at, version, modified_at = HEADER.unpack(header)
                 if expires_at == 0.0 or expires_at > now:
                     name = self._keys.name_of(key)
                     found.append(Stat(name, max(0, length - HEADER_SIZE), modified_at, expires_at or None, version))

@@ -9,7 +9,7 @@ _LOOK = """
 local now = struct.unpack('>d', ARGV[1])
 local h = redis.call('GETRANGE', KEYS[1], 0, 24)
 local alive = #h == 25 and string.byte(h) == 161
-local expiry = alive and struct.unpack('>d', string.sub(h, 10, 17)) or 0
+local expiry = alive and struct.unpack('>d', string.sub(h, 2, 9)) or 0
 alive = alive and (expiry == 0 or expiry > now)
 """
 
@@ -25,7 +25,7 @@ PUT_IF: Final = (
     _LOOK
     + """
 if ARGV[2] == '' then if alive then return 0 end
-elseif not alive or string.sub(h, 2, 9) ~= ARGV[2] then return 0 end
+elseif not alive or string.sub(h, 10, 17) ~= ARGV[2] then return 0 end
 """
     + _SET % {"px": 3, "key": 1, "value": 4}
 )
@@ -34,7 +34,7 @@ elseif not alive or string.sub(h, 2, 9) ~= ARGV[2] then return 0 end
 DELETE: Final = (
     _LOOK
     + """
-if ARGV[2] ~= '' and (#h < 25 or string.sub(h, 2, 9) ~= ARGV[2]) then return 0 end
+if ARGV[2] ~= '' and (#h < 25 or string.sub(h, 10, 17) ~= ARGV[2]) then return 0 end
 redis.call('UNLINK', KEYS[1])
 return alive and 1 or 0
 """
@@ -47,7 +47,7 @@ TOUCH: Final = (
 if not alive then return 0 end
 local wanted = struct.unpack('>d', ARGV[2])
 if expiry == 0 or wanted == 0 then expiry = 0 elseif wanted > expiry then expiry = wanted end
-redis.call('SETRANGE', KEYS[1], 1, ARGV[3] .. struct.pack('>d', expiry) .. ARGV[1])
+redis.call('SETRANGE', KEYS[1], 1, struct.pack('>d', expiry) .. ARGV[3] .. ARGV[1])
 if expiry == 0 then redis.call('PERSIST', KEYS[1])
 else redis.call('PEXPIRE', KEYS[1], math.ceil((expiry - now) * 1000)) end
 return 1

@@ -84,7 +84,7 @@ class RedisBackend:
     def get(self, name: bytes) -> Stored | Missing:
         try:
             raw = self._local.wire.quick(pack_command((b"GET", self._keys.value + tagged(name))))  # type: ignore[arg-type]  # its types are too narrow
-        except theirs.TimeoutError as error:
+        except (theirs.TimeoutError, TimeoutError) as error:
             raise ours(error, self._settings.shown) from error
         except (AttributeError, theirs.RedisError, OSError):  # not open yet, or closed meanwhile: once more, with care
             return self._perform(self._asks.get(name))
@@ -133,7 +133,7 @@ class RedisBackend:
         command: tuple[Any, ...] = (b"MGET", *[start + tagged(name) for name in names])
         try:
             raws = self._local.wire.quick(pack_command(command))
-        except theirs.TimeoutError as error:
+        except (theirs.TimeoutError, TimeoutError) as error:
             raise ours(error, self._settings.shown) from error
         except (AttributeError, theirs.RedisError, OSError):  # as in `get`
             return self._perform(self._asks.get_many(names))

@@ -1,11 +1,17 @@
-"""One blocking connection to Redis, used at the level below redis-py's pool and retries (half of its cost)."""
+"""One blocking connection to Redis: redis-py opens it, its socket and hiredis do the rest.
+
+Pool, retries and wrapping are more than half of what a `get` costs in redis-py (measured), so commands go straight
+from hiredis to the socket and back.
+"""
 
 from __future__ import annotations
 
+import select
 import threading
-from typing import Any, TypeVar
+from typing import Any, Final
 
 import redis.exceptions as theirs
+from hiredis import ProtocolError, Reader, ReplyError
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
@@ -13,61 +19,106 @@ from redis.retry import Retry
 from agentcache_backends.redis.asks import Ask
 from agentcache_backends.redis.settings import Settings
 
-T = TypeVar("T")
+_NOTHING: Final = object()
+_READ: Final = 65_536
 
 
 class Wire:
     """A connection that one thread uses. It connects when first asked and after any trouble."""
 
     def __init__(self, settings: Settings) -> None:
-        kind: Any = (
-            SSLConnection if settings.tls else UnixDomainSocketConnection if settings.socket_path else Connection
-        )
+        kind: Any = UnixDomainSocketConnection if settings.socket_path else Connection
+        if settings.tls:
+            kind = SSLConnection
         self._connection: Any = kind(**settings.connection_options(), retry=Retry(NoBackoff(), 0))
+        self._socket: Any = None
+        self._buffer = bytearray(_READ)
+        self._reader: Any = Reader(notEnoughData=_NOTHING)
 
     def quick(self, packed: bytes) -> Any:
-        """The reply to one packed command on the open connection; any trouble is raised and closes it."""
-        connection = self._connection
-        connection.send_packed_command((packed,), check_health=False)
-        return connection.read_response(disable_decoding=True)
+        """The reply to one packed command. Trouble is raised, as redis-py's exceptions or `OSError`, and closes it."""
+        socket = self._socket or self._open()
+        try:
+            socket.sendall(packed)
+            reader, buffer = self._reader, self._buffer
+            while True:
+                count = socket.recv_into(buffer)
+                if not count:
+                    raise theirs.ConnectionError("Redis closed the connection")
+                reader.feed(buffer, 0, count)
+                reply = reader.gets(False)
+                if reply is not _NOTHING:
+                    break
+        except ProtocolError as error:
+            self.close()
+            raise theirs.ConnectionError("what answered does not speak Redis") from error
+        except BaseException:
+            self.close()  # a reply may still be under way, and would be taken for the next one's
+            raise
+        if type(reply) is ReplyError:
+            raise theirs.ResponseError(str(reply))
+        return reply
 
-    def exchange(self, ask: Ask[T]) -> list[Any]:
+    def exchange(self, ask: Ask[Any]) -> list[Any]:
         """The replies to one ask. An answered error is raised only when every reply was read."""
-        connection = self._connection
-        if not ask.again and connection.is_connected and self._is_dead():
-            connection.disconnect()
-        was_open = connection.is_connected
+        if not ask.again and self._socket is not None and self._is_dead():
+            self.close()
+        was_open = self._socket is not None
         try:
             return self._send_and_read(ask)
-        except (theirs.TimeoutError, theirs.ResponseError, theirs.AuthenticationError):
+        except (theirs.ResponseError, theirs.TimeoutError, TimeoutError):
             raise
-        except theirs.ConnectionError:
+        except (theirs.ConnectionError, OSError):
             if not (was_open and ask.again):
                 raise
         return self._send_and_read(ask)
 
-    def _send_and_read(self, ask: Ask[T]) -> list[Any]:
-        connection = self._connection
-        connection.send_packed_command((ask.packed,), check_health=False)
-        replies: list[Any] = []
+    def _send_and_read(self, ask: Ask[Any]) -> list[Any]:
         trouble: theirs.ResponseError | None = None
-        for _ in range(ask.replies):
-            try:
-                replies.append(connection.read_response(disable_decoding=True, disconnect_on_error=True))
-            except theirs.ResponseError as error:
-                trouble = trouble or error
+        replies: list[Any] = []
+        try:
+            replies.append(self.quick(ask.packed))
+        except theirs.ResponseError as error:
+            trouble = error
+        try:
+            for _ in range(ask.replies - 1):
+                reply = self._next()
+                if type(reply) is ReplyError:
+                    trouble = trouble or theirs.ResponseError(str(reply))
+                replies.append(reply)
+        except ProtocolError as error:
+            self.close()
+            raise theirs.ConnectionError("what answered does not speak Redis") from error
+        except BaseException:
+            self.close()
+            raise
         if trouble is not None:
             raise trouble
         return replies
 
+    def _next(self) -> Any:
+        while (reply := self._reader.gets(False)) is _NOTHING:
+            count = self._socket.recv_into(self._buffer)
+            if not count:
+                raise theirs.ConnectionError("Redis closed the connection")
+            self._reader.feed(self._buffer, 0, count)
+        return reply
+
+    def _open(self) -> Any:
+        self._connection.connect()
+        self._reader = Reader(notEnoughData=_NOTHING)
+        # redis-py keeps the socket it greeted to itself; there is no public way to it.
+        self._socket = self._connection._sock
+        return self._socket
+
     def _is_dead(self) -> bool:
         """Whether the other side closed the connection meanwhile. Asked before what must not be sent twice."""
-        try:
-            return bool(self._connection.can_read(0))
-        except (theirs.RedisError, OSError):
-            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
+        self._socket = None
         self._connection.disconnect()
 
 
@@ -76,14 +127,18 @@ class SharedWire(Wire):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._patience = settings.timeout + settings.connect_timeout
 
     def quick(self, packed: bytes) -> Any:
-        with self._turn:
+        if not self._turn.acquire(timeout=self._patience):
+            raise theirs.TimeoutError("the shared connection was busy")
+        try:
             return super().quick(packed)
+        finally:
+            self._turn.release()
 
-    def exchange(self, ask: Ask[T]) -> list[Any]:
+    def exchange(self, ask: Ask[Any]) -> list[Any]:
         if not self._turn.acquire(timeout=self._patience):
             raise theirs.TimeoutError("the shared connection was busy")
         try:
