@@ -238,7 +238,7 @@ def measure(
     """The whole answer. Without a folder of data only the built-in pairs are judged."""
     encoder = Encoder(as_embedder(embedder), memo=100_000)
     store = Vectors(encoder, vectors)
-    limit = 60 if small else None
+    limit = 24 if small else None
     left_out: dict[str, str] = {}
     rows: list[Row] = []
     extra: dict[str, Any] = {"embedder": encoder.fingerprint, "threshold": THRESHOLD}
@@ -298,7 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.semantic", description=__doc__)
     parser.add_argument("data", nargs="?", type=Path, help="the folder of the labelled pairs (*.jsonl.gz)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--small", action="store_true", help="60 pairs of each file")
+    parser.add_argument("--small", action="store_true", help="24 pairs of each file")
     parser.add_argument("--vectors", type=Path, help="keep embeddings in this folder between runs")
     parser.add_argument("--qqp", type=int, default=12_000, help="how many QQP pairs to judge (0: all)")
     parser.add_argument("--fit", action="store_true", help="fit a verifier to one half of QQP, judge it on the other")

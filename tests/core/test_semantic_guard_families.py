@@ -7,6 +7,18 @@ import pytest
 from agentcache_core.semantic.guards import DEFAULT_GUARDS, compare, first_veto, judge
 
 NEAR_MISSES = """
+Who won the election? | Who will win the election?
+Tom loved Mary | Tom loves Mary
+Are all swans white? | Are any swans white?
+Is it too late to apply? | Is it late to apply?
+Do you know Python? | Do you like Python?
+What does this setting mean? | What does this setting do?
+Do Emily and Tom know Kim? | Does Kim know Emily and Tom?
+Does Mary know Emily? | Does Emily know Mary?
+Is Emily jealous of Heather? | Is Heather jealous of Emily?
+Do you have to groom a dog before boarding it? | Do you have to groom a dog while boarding it?
+Meet me on Jan 5 | Meet me on Feb 5
+Is another seat free? | Is a seat free?
 Are tigers heavier than insects? | Are insects heavier than tigers?
 Is Nicole taller than Heather? | Is Heather taller than Nicole?
 Did Mary kill John? | Did John kill Mary?
@@ -158,6 +170,17 @@ Could you pick up Mia at 3? | Could you pick up Mia at 4?
 """
 
 DUPLICATES = """
+Does Nathan love Isabella? | Is Isabella loved by Nathan?
+Nathan loves Isabella | Isabella is loved by Nathan
+Does Michael miss Brian? | Is Brian missed by Michael?
+Am I able to lose weight? | Can I lose weight?
+Is Laura an Egyptian chef? | Is Laura a chef and Egyptian?
+Is that horse asleep? | Is that horse genuinely asleep?
+If I want to become a pilot, what should I do? | What can I do to become a pilot?
+Is it possible for me to cook rice? | Can I cook rice?
+Do you think I can run a mile? | Can I run a mile?
+Meet me on Jan 5 | Meet me on January 5
+I would like to know how to bake bread | I want to know how to bake bread
 Are tigers heavier than insects? | Are tigers actually heavier than insects?
 Are Nicole and Heather lovers? | Are Heather and Nicole lovers?
 Is Nicole married to Heather? | Is Heather married to Nicole?

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import words as w
 from .pair import Pair
 from .reading import Reading, remembered
+from .stems import IRREGULAR_PASTS
 
 _MEASURES = w.word_set(
     "many much long old far often tall big fast soon deep high heavy large wide hot cold cheap expensive close likely"
@@ -101,6 +102,14 @@ def _compatible(a: frozenset[str], b: frozenset[str], pair: Pair) -> bool:
 
 def tense(pair: Pair) -> str | None:
     """Both texts speak of the same time: is / was / will be / used to be / becoming."""
+    for i, j in pair.matched:
+        one, other = pair.a.tokens[i].low, pair.b.tokens[j].low
+        if one == other:
+            continue
+        if (_past_and_present(one, other) and not _participle(pair.a, i)) or (
+            _past_and_present(other, one) and not _participle(pair.b, j)
+        ):
+            return f"“{one}” against “{other}”"
     a, b = _times(pair.a), _times(pair.b)
     if a == b:
         return None
@@ -111,9 +120,22 @@ def tense(pair: Pair) -> str | None:
     x, y = a & plain, b & plain
     if x and y and not (x & y):
         return f"{'/'.join(sorted(x))} against {'/'.join(sorted(y))}"
-    if "future" in (x ^ y) and (x and y):
-        return "one text speaks of the future"
-    return None
+    return "one text speaks of the future" if "future" in x ^ y else None
+
+
+def _past_and_present(one: str, other: str) -> bool:
+    """Whether one word is a past form and the other the third person of the present: "loved" and "loves"."""
+    return (
+        other.endswith("s")
+        and not other.endswith("ss")
+        and (one.endswith("ed") or one in IRREGULAR_PASTS)
+        and not one.endswith("s")
+    )
+
+
+def _participle(reading: Reading, position: int) -> bool:
+    """Whether a past form stands under "be" or "have": "is loved", "has loved"."""
+    return any(t.low in w.BE or t.low in w.HAVE for t in reading.tokens[max(0, position - 5) : position])
 
 
 @remembered

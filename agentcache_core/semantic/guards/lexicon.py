@@ -6,6 +6,8 @@ from __future__ import annotations
 from .stems import stem
 
 _SYNONYMS = """
+january jan; february feb; august aug; september sept sep; october oct; november nov; december dec; monday mon;
+tuesday tue tues; wednesday wed; thursday thu thur thurs; friday fri; saturday sat; sunday sun;
 buy purchase; start begin commence; finish complete end; quick fast rapid speedy; big large huge; small little tiny;
 reduce decrease lower lessen; increase raise grow boost; improve enhance; fix repair mend;
 get obtain acquire gain receive; learn study; make create build produce; choose pick select; remove delete erase;
@@ -42,6 +44,7 @@ film movie films; become be; friction frictional; weakness weaknesses
 """
 
 _OPPOSITES = """
+all any; every any; both either; always often; always usually; both neither;
 before after; more less; most least; many few; much little; increase decrease; increase reduce; raise lower;
 rise fall; gain lose; gain loss; grow shrink; enable disable; activate deactivate; allow forbid; allow block;
 allow deny; allow prevent; permit prohibit; accept reject; accept decline; approve reject; approve deny;

@@ -36,6 +36,11 @@ for _line in _IRREGULAR_LINES.split(";"):
     for _form in _line.split():
         _IRREGULAR[_form] = _line.split()[0]
 
+#: Past forms of irregular verbs, as far as the table above knows them: every form that is no base and no other ending.
+IRREGULAR_PASTS = frozenset(
+    form for form, root in _IRREGULAR.items() if form != root and not form.endswith(("s", "ing", "en", "ren"))
+)
+
 _VOWELS = frozenset("aeiouy")
 #: Words in -ly that are no adverbs of what is left without it.
 NO_ADVERBS = word_set(

@@ -36,11 +36,11 @@ FILLERS = word_set(
     " indeed currently presently now please kindly fact anyway ever even also there here's thing things something"
     " anything stuff someone anyone somebody anybody person people way ways kind sort type hi hello hey thanks"
     " thank ok okay well sir madam very quite pretty fairly rather somewhat particularly specifically especially"
-    " else own able possible possibly etc e.g i.e lot lots each every all both other another many much few several"
-    " various certain given want wants wanted wanna like know tell explain wonder wondering curious understand"
-    " think let lets let's going gonna got gotta get gets mean means able happen happens happened happening say"
-    " says called somehow according exist exists guys everyone everybody become becomes ones u opinion opinions"
-    " thoughts considered consider believe believes case way order question answer too still already right again"
+    " else own able possible possibly etc e.g i.e lot lots each every all other many much several various certain given"
+    " want wants wanted wanna like know tell explain wonder wondering curious understand think let lets let's"
+    " going gonna got gotta get gets happen happens happened happening say says called somehow according exist"
+    " exists guys everyone everybody become becomes ones u opinion opinions thoughts considered consider believe"
+    " believes case order question answer right"
 )
 # Phrases that add nothing to what is asked; their words are no content.
 _PHRASE_TEXT = (
@@ -48,6 +48,8 @@ _PHRASE_TEXT = (
     ";in order to;find out;figure out;by the way;a bit;in detail;for me;or not;such as"
 )
 PHRASES = tuple(tuple(phrase.split()) for phrase in _PHRASE_TEXT.split(";"))
+# Fillers that are verbs: one may come or go ("I want to know how"), but not stand in for another ("know" for "like").
+VERBS = word_set("like know think get gets happen happens say says use using believe believes consider")
 # Framing words: "what is the best way to", "what are some tips for", "how should I go about".
 FRAMING = word_set(
     "best good better great top way ways step steps tip tips method methods process procedure advice suggestion"
