@@ -195,6 +195,9 @@ class Cache(Upkeep):
         return annotation (or `returns=`) lets dataclasses, pydantic models and enums be stored. On an async function
         it uses the async face.
         """
+        self._wish(
+            ttl=ttl, tags=() if callable(tags) else tags, **options
+        )  # a wrong option is told here, not at a call
         return memoized(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
 
     def prewarm(
@@ -344,6 +347,7 @@ class AsyncCache(AsyncUpkeep):
         **options: Any,
     ) -> Any:
         """As `Cache.memoize`; a plain function becomes an async one."""
+        self._wish(ttl=ttl, tags=() if callable(tags) else tags, **options)
         return memoized_async(self, function, {"ttl": ttl, "tags": tags, **options}, version=version, ignore=ignore)
 
     async def prewarm(

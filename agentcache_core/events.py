@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentcache_core.errors import ConfigurationError
+
 _log = logging.getLogger("agentcache")
 
 
@@ -44,6 +46,8 @@ class Events:
 
         Answers a function that ends the subscription. A listener that raises is logged and stays subscribed.
         """
+        if not callable(listener):
+            raise ConfigurationError(f"subscribe takes a function of one event, got {type(listener).__name__}")
         self._listeners = (*self._listeners, listener)
         self.active = True
 

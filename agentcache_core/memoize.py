@@ -68,6 +68,8 @@ def memoized(
     """`function` cached on `cache`, or a decorator when it is None; async functions use the async face."""
     if function is None:
         return lambda later: memoized(cache, later, options, version=version, ignore=ignore)
+    if not callable(function):
+        raise ConfigurationError(f"memoize takes a function, got {type(function).__name__}")
     if inspect.iscoroutinefunction(function):
         return memoized_async(cache.aio, function, options, version=version, ignore=ignore)
     call = _Call(function, options, version, ignore)

@@ -11,9 +11,11 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextvars import copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from agentcache_core.backend import Backend, Capabilities, Stat, Stored, Version
+from agentcache_core.errors import ConfigurationError
 from agentcache_core.model import Missing
 
 if TYPE_CHECKING:
@@ -110,7 +112,14 @@ class BlockingRuntime:
     face: Face = "blocking"
 
     async def call(self, function: Callable[[], Any]) -> Any:
-        return function()
+        value = function()
+        if isinstance(value, CoroutineType):
+            value.close()
+            raise ConfigurationError(
+                "compute answered a coroutine, which a blocking cache cannot await; "
+                "use `await cache.aio.get_or_compute(…)` or an AsyncCache"
+            )
+        return value
 
     async def offload(self, function: Callable[[], Any]) -> Any:
         return function()

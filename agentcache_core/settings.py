@@ -37,6 +37,21 @@ class Settings:
             raise ConfigurationError(f"mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
         if self.maintenance not in ("auto", "manual"):
             raise ConfigurationError(f"maintenance must be 'auto' or 'manual', got {self.maintenance!r}")
+        for name in ("strict", "background"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.keyring is not None and not isinstance(self.keyring, Keyring):
+            raise ConfigurationError(
+                f"keyring takes a Keyring of agentcache_core.codec.encrypt, got {type(self.keyring).__name__}"
+            )
+        if not (callable(getattr(self.clock, "now", None)) and callable(getattr(self.clock, "monotonic", None))):
+            raise ConfigurationError(
+                f"clock takes an object with now() and monotonic(), got {type(self.clock).__name__}"
+            )
+        for serializer in self.serializers:
+            lacking = [part for part in ("name", "type", "dump", "load") if not hasattr(serializer, part)]
+            if lacking:
+                raise ConfigurationError(f"a serializer has {', '.join(lacking)}, {serializer!r} has not")
         if self.deadline <= 0:
             raise ConfigurationError("deadline must be more than 0 seconds")
 

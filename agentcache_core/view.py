@@ -138,8 +138,10 @@ class View:
         clock: Clock | None = None,
     ) -> None:
         tiers, tenant = signed_in(tiers, api_key=api_key, tenant=tenant, namespace=namespace)
+        if not isinstance(serializers, list | tuple):
+            raise ConfigurationError(f"serializers is a list of serializers, got {type(serializers).__name__}")
         settings = Settings(
-            clock=clock or SYSTEM_CLOCK,
+            clock=SYSTEM_CLOCK if clock is None else clock,
             lifetime=lifetime(ttl),
             mode=mode,  # type: ignore[arg-type]  # Settings refuses any other word
             secret=secret.encode() if isinstance(secret, str) else secret,
@@ -274,6 +276,11 @@ class View:
                 sliding=sliding,
                 eager=eager,
             )
+        for name, given, wanted in (("control", control, CacheControl), ("cost", cost, Cost)):
+            if given is not None and not isinstance(given, wanted):
+                raise ConfigurationError(f"{name} takes a {wanted.__name__}(…), got {type(given).__name__}")
+        if store_if is not None and not callable(store_if):
+            raise ConfigurationError(f"store_if takes a function of the answer, got {type(store_if).__name__}")
         return Wish(
             life,
             _tags(tags, "tags") + tuple(SOURCE + source for source in _tags(sources, "sources")),

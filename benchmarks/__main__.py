@@ -1,4 +1,4 @@
-"""Run benchmarks by name: `python -m benchmarks [NAME...] [--json] [--small] [--backend URL] [--log FILE]`."""
+"""Run benchmarks by name: `python -m benchmarks [NAME...] [--json] [--backend URL] [--log FILE] [--page FILE]`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Report, Settings
+from benchmarks.page import page_of
 
 FOLDERS = ("micro", "traces", "quality", "load")
 
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--log", metavar="FILE", help="take the model calls of this log, in any shape that `agentcache replay` reads"
     )
+    parser.add_argument("--page", metavar="FILE", help="write the ratios to this Markdown file as well")
     chosen = parser.parse_args(arguments)
     folders = [name for name in chosen.names if name in FOLDERS]
     named = [name for name in chosen.names if name not in FOLDERS]
@@ -67,6 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
         reports[name] = run_one(modules[name], settings)
         if not chosen.json:
             print(f"{name}: {reports[name].as_table()}\n", flush=True)
+    if chosen.page:
+        command = f"python -m benchmarks {' '.join([*chosen.names, *['--small'] * chosen.small])}".rstrip()
+        Path(chosen.page).write_text(
+            page_of(reports, command=f"{command} --page {chosen.page}", machine=machine()), encoding="utf-8"
+        )
     if chosen.json:
         print(
             json.dumps({"machine": machine(), "reports": {name: report.as_json() for name, report in reports.items()}})

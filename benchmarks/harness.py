@@ -45,7 +45,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a ratio should be: `contender` over `against` at most (or at least) `goal`, better still `stretch`."""
+    """What a ratio should be: `contender` over `against` at most (or at least) `goal`, better still `stretch`.
+
+    With `against=""` it is the contender's own figure, in the unit of the report."""
 
     contender: str
     against: str
@@ -70,13 +72,13 @@ class Report:
         values = {row.name: row.value for row in self.rows}
         verdicts = []
         for goal in self.goals:
-            if goal.contender not in values or not values.get(goal.against):
+            if goal.contender not in values or not values.get(goal.against or goal.contender):
                 continue
-            ratio = values[goal.contender] / values[goal.against]
+            ratio = values[goal.contender] / (values[goal.against] if goal.against else 1.0)
             met = ratio >= goal.goal if goal.at_least else ratio <= goal.goal
             verdicts.append(
                 {
-                    "ratio": f"{goal.contender} / {goal.against}",
+                    "ratio": f"{goal.contender} / {goal.against}" if goal.against else f"{goal.contender}, {self.unit}",
                     "measured": round(ratio, 3),
                     "goal": ("≥ " if goal.at_least else "≤ ") + f"{goal.goal:g}",
                     "stretch": goal.stretch,

@@ -70,7 +70,7 @@ class Lifetime:
     def __post_init__(self) -> None:
         for name in ("jitter", "eager"):
             share = getattr(self, name)
-            if not 0.0 <= share < 1.0:
+            if not isinstance(share, int | float) or not 0.0 <= share < 1.0:
                 raise ConfigurationError(f"{name} is a share of the ttl from 0 to below 1, got {share!r}")
 
     def stale_at(self, now: float, *, seed: float | None = None) -> float | None:

@@ -78,3 +78,14 @@ def test_a_log_without_model_calls_is_told(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no model call" in done.stderr
     assert "calls.jsonl:1" in done.stderr
+
+
+def test_the_page_holds_ratios_and_goals_and_no_times(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    done = benchmarks("plain", "memory", "--small", "--page", str(page))
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = page.read_text(encoding="utf-8")
+    assert "| agentcache get |" in text
+    assert "`memory`: agentcache, bytes" in text
+    assert "python -m benchmarks plain memory" in text
+    assert " ns" not in text

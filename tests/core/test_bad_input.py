@@ -51,6 +51,12 @@ def cache() -> Iterator[Cache]:
         (lambda: Cache(deadline=0), "deadline"),
         (lambda: Cache(mode="lively"), "mode.*live"),
         (lambda: Cache(tenant=3), "tenant"),
+        (lambda: Cache(strict="no"), "strict.*True or False"),
+        (lambda: Cache(background="no"), "background.*True or False"),
+        (lambda: Cache(keyring=b"secret"), "keyring.*Keyring"),
+        (lambda: Cache(clock=3), "clock.*monotonic"),
+        (lambda: Cache(serializers=5), "serializers"),
+        (lambda: Cache(serializers=[int]), "serializer.*load"),
         (lambda: Cache(namespace=None), "namespace"),
         (lambda: Tier("memory://", write="sideways"), "write"),
         (lambda: Tier("memory://", max_value=-1), "max_value"),
@@ -159,6 +165,21 @@ def test_an_async_function_given_to_the_blocking_face_points_at_aio(cache: Cache
 
     with pytest.raises(ConfigurationError, match=r"\.aio"):
         cache.get_or_compute("k", compute)
+    with pytest.raises(ConfigurationError, match=r"coroutine.*\.aio"):
+        cache.get_or_compute("k", lambda: compute())
+    assert cache.lookup("k") is None
+
+
+def test_memoize_tells_a_wrong_option_where_it_is_written(cache: Cache) -> None:
+    with pytest.raises(ConfigurationError, match="soon"):
+        cache.memoize(ttl="soon")
+    with pytest.raises(ConfigurationError, match="function"):
+        cache.memoize(5)
+
+
+def test_only_functions_can_listen(cache: Cache) -> None:
+    with pytest.raises(ConfigurationError, match="int"):
+        cache.events.subscribe(5)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +205,10 @@ def test_invalidate_takes_exactly_one_selector(cache: Cache, selectors: dict[str
         lambda cache: cache.set("k", "v", tags=[3]),
         lambda cache: cache.set("k", "v", tags=[""]),
         lambda cache: cache.set("k", "v", jitter=2.0),
+        lambda cache: cache.set("k", "v", jitter="some"),
+        lambda cache: cache.set("k", "v", cost=5),
+        lambda cache: cache.get_or_compute("k", lambda: 1, control={"no_cache": True}),
+        lambda cache: cache.get_or_compute("k", lambda: 1, store_if=True),
         lambda cache: cache.set("k", "v", stale_if_error="-1s"),
         lambda cache: cache.set("k", "v", ttl="1h", sliding=True, eager=1.5),
     ],

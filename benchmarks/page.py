@@ -1,0 +1,38 @@
+"""The page of measured ratios: what `--page FILE` writes, one table a question and one of goals, no absolute times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.harness import Report
+
+HEAD = """# Measured beside its peers
+
+Ratios of one run, each contender's median, all interleaved in one process: 2.00x means twice as long as the
+contender marked 1.00x. Absolute times differ from machine to machine, so none are given here; `--json` prints them. A
+goal that is missed stays in, and [decisions.md](decisions.md#benchmarks) says why.
+
+Written by `{command}` on {machine}. With your own log and on your own backend:
+`python -m benchmarks log hit --log calls.jsonl --backend sqlite:///cache.db`.
+"""
+
+
+def page_of(reports: Mapping[str, Report], *, command: str, machine: Mapping[str, Any]) -> str:
+    """The page as Markdown: the goals first, then every contender of every question."""
+    shown = f"Python {machine['python']}, {machine['cpus']} CPUs"
+    lines = [HEAD.format(command=command, machine=shown), "## Goals", ""]
+    lines += ["| question | measured | goal | stretch | |", "|---|---|---|---|---|"]
+    for name, report in reports.items():
+        for verdict in report.verdicts():
+            stretch = "" if verdict["stretch"] is None else f"{verdict['stretch']:.3g}"
+            mark = "met" if verdict["met"] else "**missed**"
+            cells = (f"`{name}`: {verdict['ratio']}", f"{verdict['measured']:.3g}", verdict["goal"], stretch, mark)
+            lines.append(f"| {' | '.join(cells)} |")
+    for name, report in reports.items():
+        lines += ["", f"## {name}", "", report.question, "", "| contender | |", "|---|---|"]
+        for row in report.rows:
+            figure = f"{row.value:,.0f} {report.unit}" if row.ratio is None else f"{row.ratio:.2f}x"
+            lines.append(f"| {row.name} | {figure} |")
+        lines += [f"\nLeft out: {left} ({reason})." for left, reason in report.left_out.items()]
+    return "\n".join(lines) + "\n"
