@@ -307,3 +307,19 @@ def test_maintenance_removes_vectors_that_outlived_their_entries(tmp_path: Path)
         cache.maintain()
         names = [stat.name for stat in cache._core.tiers.stored[0].store("blocking").backend.scan(b"")]
         assert sum(b"/v/" in name for name in names) == 1
+
+
+def test_with_a_keyring_neither_text_nor_vector_lies_open(tmp_path: Path) -> None:
+    from agentcache_core.codec.encrypt import Keyring
+
+    url = f"sqlite:///{tmp_path}/cache.db"
+    ring = Keyring({1: b"k" * 32})
+    embedder = CountingEmbedder()
+    with Cache(url, semantic=Semantic(0.9, embedder=embedder), keyring=ring, background=False) as cache:
+        cache.set(FRANCE, "Paris")
+        assert cache.get(FRANCE_TOO) == "Paris"
+    vector = vectors([FRANCE["messages"][0]["content"]])[0].astype("<f4").tobytes()
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"capital of France" not in stored
+    assert vector not in stored
+    assert vector[:64] not in stored or not any(vector[:64])
