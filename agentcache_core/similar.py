@@ -125,9 +125,11 @@ class Similar:
         candidates = self.matcher.nearest(partition, vector, floor=policy.threshold, now=self._settings.clock.now())
         said = decision(Step.THRESHOLD, f"nothing stored reaches similarity {policy.threshold:g}")
         best: float | None = None
-        weighings = [self.matcher.weigh(place.text, candidate) for candidate in candidates]
-        self._count_asked(space, candidate=any(weighed.clear for weighed in weighings))
-        for candidate, weighed in zip(candidates, weighings, strict=True):
+        if isinstance(policy, PerRequest):
+            near_enough = any(self.matcher.weigh(place.text, candidate).clear for candidate in candidates)
+            self._count_asked(space, candidate=near_enough)
+        for candidate in candidates:
+            weighed = self.matcher.weigh(place.text, candidate)
             verdict = await self._decide(rt, weighed, candidate, place.text, policy)
             if best is None:
                 said, best = verdict, candidate.similarity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -111,10 +111,10 @@ class FlatIndex:
                 scores = self._rows[:count] @ vector
         else:
             scores = self._rows[:count] @ vector
-        above: Sequence[int] = np.flatnonzero(scores >= floor - 1e-6).tolist()
+        above = np.flatnonzero(scores >= floor - 1e-6)
         if len(above) > k:
-            above = np.asarray(above)[np.argpartition(scores[above], len(above) - k)[-k:]].tolist()
-        found = [(self._idents[place], min(1.0, float(scores[place]))) for place in above]
+            above = above[np.argpartition(scores[above], len(above) - k)[-k:]]
+        found = [(self._idents[place], min(1.0, float(scores[place]))) for place in above.tolist()]
         return sorted(found, key=lambda pair: -pair[1])
 
     def save(self) -> bytes:

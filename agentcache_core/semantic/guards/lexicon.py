@@ -3,6 +3,8 @@ rule may not depend on its being complete."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .stems import stem
 
 _SYNONYMS = """
@@ -160,6 +162,7 @@ def synonyms(a: str, b: str) -> bool:
     return group is not None and b in group
 
 
+@lru_cache(maxsize=65536)
 def opposites(a: str, b: str) -> bool:
     """Whether two words (or stems) are opposites: by the table, or because a negating or directional prefix or
     suffix tells them apart."""
