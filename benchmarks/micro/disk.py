@@ -25,6 +25,7 @@ def raw_sqlite(folder: Path, data: bytes) -> Verbs:
     connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
     connection.execute("CREATE TABLE kept (name BLOB PRIMARY KEY, data BLOB)")
     write, read = "INSERT OR REPLACE INTO kept VALUES (?, ?)", "SELECT data FROM kept WHERE name = ?"
     return (

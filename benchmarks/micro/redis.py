@@ -36,6 +36,7 @@ def dogpile(port: int, data: bytes) -> Contender:
 
 
 def litellm(port: int, data: bytes) -> Contender:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing it asks the network for prices
     from litellm.caching.redis_cache import RedisCache
 
     cache = RedisCache(host="127.0.0.1", port=port)

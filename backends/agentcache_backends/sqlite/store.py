@@ -76,7 +76,8 @@ class SqliteBackend(Powers):
         self._timeout = timeout
         self._log_length = log_length
         self._identity = prepare(self.path, timeout)
-        self._connections = Connections(self.path, durability=durability, timeout=timeout)
+        log_pages = 4000 if max_bytes is None else min(4000, max(64, max_bytes // 4096 // 4))
+        self._connections = Connections(self.path, durability=durability, timeout=timeout, log_pages=log_pages)
         self._files = ValueFiles(self.path.with_name(f"{self.path.name}-files"), sync=durability == "full")
         self._bound = Bound(max_bytes, self._files, clock)
         self._bound.enforce(self._connections.here())
