@@ -55,5 +55,6 @@ def langchain_hit(request: Json, response: Json) -> Callable[[], Any]:
     text = choices[0]["message"]["content"] if choices else orjson.dumps(response).decode()
     model = GenericFakeChatModel(messages=iter([AIMessage(content=text)]), cache=InMemoryCache())
     messages = convert_to_messages(request["messages"])
-    model.invoke(messages)
-    return lambda: model.invoke(messages)
+    settings = {name: value for name, value in request.items() if name != "messages"}
+    model.invoke(messages, **settings)  # tools and parameters count in LangChain's key as they do in ours
+    return lambda: model.invoke(messages, **settings)
