@@ -110,20 +110,13 @@ class Flight:
     def _fetch(self) -> bytes | None:
         try:
             chunk = next(self._iterator, None)
+            if chunk is not None:
+                self._pass(chunk)
+                return chunk
         except BaseException as error:
             self._fail(error)
             self._finish(complete=False)
             raise
-        if chunk is not None:
-            with self._turn:
-                self._recorder.feed(chunk, self._now())
-                self._chunks.append(chunk)
-                self._fetching = False
-                self._turn.notify_all()
-                watching = self._recorder.watching
-            if not watching:
-                self._landed(self)
-            return chunk
         try:
             self._finish(complete=True)
         finally:
@@ -131,6 +124,16 @@ class Flight:
                 self._ended, self._fetching = True, False
                 self._turn.notify_all()
         return None
+
+    def _pass(self, chunk: bytes) -> None:
+        with self._turn:
+            self._recorder.feed(chunk, self._now())
+            self._chunks.append(chunk)
+            self._fetching = False
+            self._turn.notify_all()
+            watching = self._recorder.watching
+        if not watching:
+            self._landed(self)
 
     def _fail(self, error: BaseException) -> None:
         with self._turn:

@@ -34,7 +34,14 @@ class Plan:
 
 
 def plan(call: HttpCall, rules: CacheRules, *, secret: bytes = b"") -> Plan:
-    """The plan for `call`. `secret` keys the digest of its credentials."""
+    """The plan for `call`. `secret` keys the digest of its credentials. Never raises: what it cannot read bypasses."""
+    try:
+        return _plan(call, rules, secret=secret)
+    except Exception as error:  # noqa: BLE001 - the call must not suffer for what it looks like
+        return Plan(None, Directives(), bypass=f"the request cannot be planned: {type(error).__name__}: {error}")
+
+
+def _plan(call: HttpCall, rules: CacheRules, *, secret: bytes) -> Plan:
     directives = parse_directives(call.headers)
     if len(call.body) > rules.max_body:
         return Plan(None, directives, bypass=f"the request body is larger than {rules.max_body} bytes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 from agentcache_adapters.http.decoding import Decoder, Identity, decoder_for
@@ -72,18 +71,16 @@ class Recorder:
         return self._tracker.terminal
 
     def feed(self, chunk: bytes, now: float) -> None:
-        """Tell the recorder of bytes that passed at `now`."""
+        """Tell the recorder of bytes that passed at `now`. Never raises: what it cannot follow it does not store."""
         if self._problem:
             return
         self._received += len(chunk)
         try:
-            decoded = self._decoder.decode(chunk)
-        except (zlib.error, ValueError, EOFError) as error:
-            self._give_up(f"the body cannot be decoded: {error}")
-            return
-        except Exception as error:  # noqa: BLE001 - zstandard raises its own type, known only where it is installed
-            self._give_up(f"the body cannot be decoded: {type(error).__name__}")
-            return
+            self._follow(self._decoder.decode(chunk), now)
+        except Exception as error:  # noqa: BLE001 - the reader must not suffer for what an answer looks like
+            self._give_up(f"the answer cannot be followed: {type(error).__name__}: {error}")
+
+    def _follow(self, decoded: bytes, now: float) -> None:
         if self._parser is None:
             self._body += decoded
         else:
@@ -114,7 +111,10 @@ class Recorder:
             return Discard(self._problem)
         if not complete and not self.terminal:
             return Discard("the answer was not read to its end")
-        verdict = self._judge_body() if self._parser is None else self._judge_stream(now)
+        try:
+            verdict = self._judge_body() if self._parser is None else self._judge_stream(now)
+        except Exception as error:  # noqa: BLE001 - the reader must not suffer for what an answer looks like
+            return Discard(f"the answer cannot be judged: {type(error).__name__}: {error}")
         if not verdict.storable:
             return Discard(verdict.reason)
         recording = Recording(
