@@ -94,6 +94,11 @@ class Background:
         self.pending = 0
         self._keys = set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the cache is closing: long work should come to an end."""
+        return self._closed
+
     async def submit(self, rt: Runtime, name: str, body: Body, *, key: object = None) -> bool:
         """Run `body()` later on the face of `rt`, in a copy of the caller's context; answers whether it was taken.
 

@@ -62,9 +62,17 @@ class MaintenanceReport:
 
 
 class Maintenance:
-    """The maintenance of one cache. `spaces` answers the namespaces this process has used."""
+    """The maintenance of one cache. `spaces` answers the namespaces this process has used; `stopping()` says that the
+    cache is closing, and ends what is going on."""
 
-    def __init__(self, tiers: Tiers, settings: Settings, spaces: Callable[[], Iterable[Space]]) -> None:
+    def __init__(
+        self,
+        tiers: Tiers,
+        settings: Settings,
+        spaces: Callable[[], Iterable[Space]],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._stopping = stopping
         self._tiers = tiers
         self._settings = settings
         self._spaces = spaces
@@ -119,18 +127,16 @@ class Maintenance:
 
     async def verify(self, rt: Runtime, space: Space, *, repair: bool = False) -> dict[str, VerifyReport]:
         """Read everything of a tenant back, tier by tier. Raises `BackendError`."""
-        return {
-            tier.name: await verify(
-                Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix), repair=repair
-            )
-            for tier in self._tiers.stored
-        }
+        return {tier.name: await verify(self._ledger(rt, space, tier), repair=repair) for tier in self._tiers.stored}
 
     @property
     def _authority(self) -> StoredTier:
         authority = self._tiers.authority
         assert authority is not None
         return authority
+
+    def _ledger(self, rt: Runtime, space: Space, tier: StoredTier) -> Ledger:
+        return Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix, stopping=self._stopping)
 
     def _mine(self, space: Space) -> list[Space]:
         return [known for known in self._spaces() if known.tenant == space.tenant]
@@ -146,7 +152,7 @@ class Maintenance:
     async def _sweep(
         self, rt: Runtime, space: Space, tier: StoredTier, judged: Verdicts, report: MaintenanceReport, grace: float
     ) -> None:
-        ledger = Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix)
+        ledger = self._ledger(rt, space, tier)
         work = sweep(ledger, now=self._now(), grace=grace, dead=judged.dead, dry_run=report.dry_run)
         swept = await self._guarded(tier, report, work)
         reclaim = getattr(ledger.store, "sweep", None)
@@ -159,7 +165,7 @@ class Maintenance:
         """Train a dictionary for each kind whose answers it makes smaller; stored on every tier before it is used."""
         authority = self._authority
         held = authority.dictionaries[space.tenant]
-        ledger = Ledger(authority.store(rt.face), authority.pipeline(space), space.tenant_prefix)
+        ledger = self._ledger(rt, space, authority)
         for kind, samples in (await sampled(ledger)).items():
             current = held.current(kind)
             trained = train(samples, None if current is None else current[1])
@@ -212,7 +218,8 @@ class Maintenance:
     ) -> None:
         now, stored = self._now(), self._tiers.stored
         places = [place_of(tier, prices) for tier in stored]
-        found = await self._guarded(self._authority, report, survey(rt, space, stored, self._authority, judged))
+        ledgers = [self._ledger(rt, space, tier) for tier in stored]
+        found = await self._guarded(self._authority, report, survey(rt, space, ledgers, self._authority, judged))
         if found is None:
             return
         report.plan = plan(found.items(), places, policy, now=now)

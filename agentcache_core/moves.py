@@ -64,12 +64,12 @@ class Survey:
 
 
 async def survey(
-    rt: Runtime, space: Space, tiers: Sequence[StoredTier], authority: StoredTier, judged: Verdicts
+    rt: Runtime, space: Space, ledgers: Sequence[Ledger], authority: StoredTier, judged: Verdicts
 ) -> Survey:
-    """Read every tier of a tenant. Raises `BackendError`."""
+    """Read the ledger of every tier of a tenant, hottest first. Raises `BackendError`."""
     found = Survey()
-    for index, tier in enumerate(tiers):
-        async for line in Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix).lines():
+    for index, ledger in enumerate(ledgers):
+        async for line in ledger.lines():
             record = line.record
             if isinstance(record, CorruptFrame) or not record.kind or record.kind == ASSET_KIND:
                 continue

@@ -53,7 +53,9 @@ class Core:
         if semantic is not None:
             self.engine.similar = _similar(semantic, self.engine)
         self.assets = Assets(self.engine)
-        self.maintenance = Maintenance(self.tiers, settings, lambda: list(self._spaces.values()))
+        self.maintenance = Maintenance(
+            self.tiers, settings, lambda: list(self._spaces.values()), lambda: self.engine.background.stopped
+        )
         self.engine.maintenance = self.maintenance
         self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
         self.tiers.follower = Follower(self.tiers, enabled=settings.background)

@@ -6,14 +6,14 @@ tenant a blob (see `docs/format.md`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from agentcache_core.backend import Stat, Stored
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.codec.serialize import loads
-from agentcache_core.errors import CorruptFrame
+from agentcache_core.errors import BackendUnavailable, CorruptFrame
 from agentcache_core.store.blobs import Blobs
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry
 from agentcache_core.store.manifest import Manifest
@@ -39,11 +39,17 @@ class Line:
 
 
 class Ledger:
-    """The entries of one tenant on one store. `store` is an async-shaped backend, `tenant` the 16 digits."""
+    """The entries of one tenant on one store. `store` is an async-shaped backend, `tenant` the 16 digits.
 
-    __slots__ = ("blobs", "pipeline", "store", "tenant")
+    `stopping()` is asked between batches; when it is true, work on the ledger ends with `BackendUnavailable`.
+    """
 
-    def __init__(self, store: Any, pipeline: Pipeline, tenant: bytes) -> None:
+    __slots__ = ("_stopping", "blobs", "pipeline", "store", "tenant")
+
+    def __init__(
+        self, store: Any, pipeline: Pipeline, tenant: bytes, *, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._stopping = stopping
         self.store = store
         self.pipeline = pipeline
         self.tenant = tenant
@@ -53,6 +59,11 @@ class Ledger:
     def blobs_prefix(self) -> bytes:
         return self.tenant + b"/x/"
 
+    def go_on(self) -> None:
+        """Raise `BackendUnavailable` when work on the ledger should end."""
+        if self._stopping():
+            raise BackendUnavailable("the cache is closing")
+
     async def lines(self) -> AsyncIterator[Line]:
         """Every entry, read in batches. An entry that vanishes meanwhile is left out."""
         waiting: list[Stat] = []
@@ -60,9 +71,11 @@ class Ledger:
             if is_entry(stat.name):
                 waiting.append(stat)
                 if len(waiting) == BATCH:
+                    self.go_on()
                     for line in await self._read(waiting):
                         yield line
                     waiting = []
+        self.go_on()
         for line in await self._read(waiting):
             yield line
 

@@ -164,6 +164,7 @@ async def _remove_unmarked(
                 break
             continue
         report.blobs += 1
+        ledger.go_on()
         if digest in marks.digests:
             present.add(digest)
             report.blob_bytes += stat.size

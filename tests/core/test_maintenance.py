@@ -12,7 +12,7 @@ from agentcache_core.access import MOST_NOTED, AccessLog
 from agentcache_core.policy.placement import DAY, CostModel, Prices, Rules
 from agentcache_core.resilience import in_threads
 from agentcache_core.store.blobs import GRACE
-from agentcache_core.testing import DictBackend, FaultyBackend, ManualClock
+from agentcache_core.testing import DictBackend, FaultyBackend, ManualClock, SlowBackend
 
 
 def large(number: int) -> dict[str, Any]:
@@ -238,3 +238,24 @@ def test_the_async_face_maintains_too() -> None:
             assert sum(swept.entries for swept in report.swept.values()) == 1
 
     asyncio.run(work())
+
+
+def test_closing_does_not_wait_for_maintenance_that_is_under_way() -> None:
+    class Kept(DictBackend):
+        def close(self) -> None:
+            """What is stored can still be looked at."""
+
+    clock = ManualClock()
+    inner = Kept(clock=clock)
+    slow = SlowBackend(inner, verbs=("get_many",))
+    cache = Cache(slow, clock=clock, deadline=60)
+    for number in range(300):
+        cache.set(f"key {number}", number)
+    slow.hold()
+    clock.advance(2 * GRACE)
+    cache.set("due", 1)  # maintenance begins behind this write, and hangs at its first batch
+    cache._core.background.stop()
+    slow.let_go()
+    cache.close()
+    assert not names(inner, b"/m"), "it was not finished, and says so"
+    assert Cache(inner, clock=clock).get("key 7") == 7
