@@ -73,7 +73,8 @@ class Event(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can promise. `native_deadline` says that it bounds its own calls in time, so that the engine
-    need not run them on a watched thread; `max_bytes` is its size bound in bytes, None when unbounded."""
+    need not run them on a watched thread; `max_bytes` is its size bound in bytes, None when unbounded; `metered` that
+    each call is charged for, so that nothing is done on it that nobody asked for (maintenance by itself)."""
 
     durable: bool = False
     shared: bool = False
@@ -84,6 +85,7 @@ class Capabilities:
     bounded: bool = False
     max_bytes: int | None = None
     native_deadline: bool = False
+    metered: bool = False
 
 
 class Backend(Protocol):

@@ -243,6 +243,9 @@ class Maintenance:
 
     async def auto(self, rt: Runtime, space: Space) -> MaintenanceReport | None:
         """One run, if no other process is at it or did it in the last day."""
+        if any(tier.store(rt.face).capabilities.metered for tier in self._tiers.stored):
+            self.due = float("inf")
+            return None
         self.due = self._settings.clock.monotonic() + EVERY
         store = self._authority.store(rt.face)
         acquire = getattr(store, "acquire", None)

@@ -106,7 +106,7 @@ class RemoteBackend:
     (`BackendUnavailable`), the quota used up (`BackendFull`), a key that may only read (`BackendReadOnly`).
     """
 
-    capabilities = Capabilities(durable=True, shared=True)
+    capabilities = Capabilities(durable=True, shared=True, metered=True)
 
     def __init__(
         self, base: str, *, namespace: str, api_key: str, timeout: float = 10.0, transport: Any = None

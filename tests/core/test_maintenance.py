@@ -9,6 +9,7 @@ import pytest
 
 from agentcache_core import MISSING, AsyncCache, Cache, Tier
 from agentcache_core.access import MOST_NOTED, AccessLog
+from agentcache_core.backend import Capabilities
 from agentcache_core.policy.placement import DAY, CostModel, Prices, Rules
 from agentcache_core.resilience import in_threads
 from agentcache_core.store.blobs import GRACE
@@ -218,6 +219,20 @@ def test_maintenance_by_hand_never_comes_by_itself(clock: ManualClock) -> None:
     clock.advance(2 * GRACE)
     cache.set("key", 1)
     assert len(names(backend, b"/x/")) == 1
+
+
+def test_a_store_that_charges_for_each_call_is_maintained_only_when_asked(clock: ManualClock) -> None:
+    class Metered(DictBackend):
+        capabilities = Capabilities(native_deadline=True, metered=True)
+
+    backend = Metered(clock=clock)
+    cache = Cache(backend, clock=clock, background=False)
+    cache.set("gone", large(1))
+    cache.delete("gone")
+    clock.advance(2 * GRACE)
+    cache.set("key", 1)
+    assert len(names(backend, b"/x/")) == 1
+    assert cache.maintain().swept["Metered"].unnamed == 1
 
 
 def test_what_is_noted_of_use_stays_bounded() -> None:
