@@ -18,7 +18,9 @@ from agentcache_core.testing.servers import RedisServer, S3Server
 pytest.register_assert_rewrite("agentcache_core.testing")
 
 # No timed assertions: how long an example takes says more about the machine's other work than about the code.
-hypothesis.settings.register_profile("agentcache", deadline=None)
+hypothesis.settings.register_profile(
+    "agentcache", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("agentcache")
 
 

@@ -56,7 +56,17 @@ class Project:
         (self.folder / "test_agent.py").write_text(tests)
 
     def run(self, *arguments: str, by_entry_point: bool = False) -> tuple[int, str]:
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-s"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "-s",
+            "--basetemp",
+            str(self.folder / "tmp"),
+        ]
         environment = {**os.environ}
         if not by_entry_point:  # other people's plugins take seconds to load
             environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

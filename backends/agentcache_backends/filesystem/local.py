@@ -148,6 +148,18 @@ class LocalBackend:
             return None
         return found[0]
 
+    def touch(self, name: bytes, expires_at: float | None) -> bool:
+        """Written again, since the version and the expiry stand in the file itself."""
+        path = self._path(name)
+        while True:
+            found = _guarded(_read, path, None)
+            if found is None or found[0].name != name or found[0].gone(self._now()):
+                return False
+            held = found[0].expires_at
+            until = None if expires_at is None or held is None else max(held, expires_at)
+            if _guarded(self._put, path, name, found[1], until, False, found[0].version) is not None:
+                return True
+
     def delete(self, name: bytes, *, if_version: Version | None = None) -> bool:
         path = self._path(name)
         return _guarded(self._delete, path, name, if_version)

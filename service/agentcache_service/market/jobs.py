@@ -13,7 +13,7 @@ from agentcache_service.jobs import Claim, JobFunction, Repeated, daily, every_m
 from agentcache_service.money.finance import month_of
 from agentcache_service.service import Service
 
-from . import affiliates, connections, forwarding, partner_jobs, purchases, usage_charges
+from . import affiliates, connections, forwarding, health, partner_jobs, purchases, usage_charges
 from .tables import CallWindow
 
 RENEW = "market.renew"
@@ -23,6 +23,7 @@ PARTNERS = "integrations.advance"
 FORWARD = "integrations.forward"
 APPROVE = "affiliates.approve"
 INVOICE = "affiliates.invoice"
+HEALTH = "market.health"
 
 REPEATED: tuple[Repeated, ...] = (
     Repeated(RENEW, hourly),
@@ -32,6 +33,7 @@ REPEATED: tuple[Repeated, ...] = (
     Repeated(FORWARD, every_minute),
     Repeated(APPROVE, every_minute),
     Repeated(INVOICE, daily),
+    Repeated(HEALTH, hourly),
 )
 
 
@@ -45,6 +47,7 @@ def jobs(service: Service) -> Mapping[str, JobFunction]:
         FORWARD: partial(_forward, service),
         APPROVE: partial(_approve, service),
         INVOICE: partial(_invoice, service),
+        HEALTH: partial(_check_health, service),
         connections.REVOKE: partial(_revoke, service),
     }
 
@@ -86,3 +89,7 @@ def _revoke(service: Service, claim: Claim) -> None:
     sealed = bytes.fromhex(str(claim.payload["sealed"]))
     tokens = json.loads(service.vault.open(sealed, place=f"{org_id}/{slug}/revoke"))
     connections.revoke_tokens(service, slug, tokens)
+
+
+def _check_health(service: Service, _claim: Claim) -> None:
+    health.check_all(service)

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from agentcache_service.areas import job_functions
 from agentcache_service.clock import FixedClock
 from agentcache_service.jobs import Worker
-from agentcache_service.market import purchases, usage_charges
+from agentcache_service.jobs_tables import Job
+from agentcache_service.market import health, purchases, usage_charges
 from agentcache_service.market.reconcile import CHECKS
 from agentcache_service.market.tables import ListingCredential, ModelCall, Purchase, SaleRecord
 from agentcache_service.money.billing_tables import PaymentAttempt
@@ -447,3 +448,45 @@ def test_reconcile_names_a_sale_the_ledger_does_not_know(
     report = reconcile(shop.db, CHECKS)
     assert [line for line in report.problems if "sal_forged" in line]
     assert "PROBLEM" in "\n".join(report.lines)
+
+
+def test_health_checks_count_uptime_and_latency_use_the_fallback_and_tell_the_creator(
+    person: Callable[..., Any], upstream: Any, shop: Service
+) -> None:
+    ada = person("ada")
+    listing = listed(ada, upstream, creds=credentials("http://127.0.0.1:9/v1", fallbackEndpoint=upstream.address))
+    assert health.check_all(shop) == (1, 1)
+    upstream.answer = lambda _asked: (503, {}, b"")
+    for _ in range(9):
+        health.check(shop, listing)
+    shown = ada.send("GET", f"/api/market/listings/{listing}")
+    assert shown["uptime"] == 0.1
+    assert shown["latency_ms"] is not None
+    with shop.db.read() as session:
+        told = [job for job in session.scalars(select(Job)) if (job.dedupe_key or "").startswith("unreachable:")]
+    assert len(told) == 1
+
+
+def test_platform_figures_and_billing_records_come_from_the_ledger(
+    person: Callable[..., Any], upstream: Any, shop: Service
+) -> None:
+    ada, bob, staff = person("ada"), person("bob", card="card_ok"), person("staff", staff=True)
+    listing = listed(ada, upstream, pricing="subscription", price=10_000_000)
+    bought(bob, listing)
+    bob.send("POST", "/api/billing/checkout", json={"plan": "pro"})
+    figures = staff.send("GET", "/api/admin/stats")
+    assert figures["mrr"] == 49_000_000 + 1_200_000
+    assert (figures["subscribers"], figures["churn"], figures["sales"]) == (1, 0.0, {"count": 1, "amount": 10_000_000})
+    assert figures["revenue"] == {"plans": 49_000_000, "commission": 1_200_000, "affiliate": 0}
+    report = staff.send("GET", "/api/admin/finance/monthly")
+    assert report["revenue"] == 50_200_000
+    assert report["gross_profit"] == report["revenue"] - report["cost"]
+    records = staff.send("GET", "/api/admin/finance/records")
+    record = next(row for row in records["records"] if row["user_id"] == bob.org_id)
+    assert record["source_platform"] == "agentcache"
+    assert record["charged_to_user"] == 49_000_000
+    assert record["jettythunder_allocation"] == {"storage_gb": 20.0, "bandwidth_gb": 50.0, "requests": 150_000}
+    assert set(record["internal_cost"]) >= {"storage", "bandwidth", "api_calls", "total"}
+    assert records["revenue_pool"]["charged"] == 49_000_000
+    csv = staff.http.get("/api/admin/stats?format=csv", headers=staff.headers).text
+    assert "mrr,50200000" in csv.replace("\r", "")
