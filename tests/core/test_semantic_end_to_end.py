@@ -41,7 +41,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def cache(tiers: Any, embedder: CountingEmbedder, clock: ManualClock) -> Iterator[Cache]:
-    with Cache(tiers, semantic=Semantic(0.9, embedder=embedder), background=False, clock=clock) as cache:
+    with Cache(tiers, semantic=Semantic(0.9, embedder=embedder, audit=0.0), background=False, clock=clock) as cache:
         yield cache
 
 
