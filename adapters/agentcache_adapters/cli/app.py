@@ -7,6 +7,7 @@ import typer
 from agentcache_adapters.cli.agents import agents
 from agentcache_adapters.cli.calibrate import calibrate
 from agentcache_adapters.cli.diff import diff
+from agentcache_adapters.cli.doctor import doctor
 from agentcache_adapters.cli.explain import explain
 from agentcache_adapters.cli.explain_pair import explain_pair
 from agentcache_adapters.cli.inspect import inspect
@@ -21,7 +22,7 @@ from agentcache_adapters.cli.verify import verify
 
 app = typer.Typer(
     name="agentcache",
-    help="Look into exact keys, and ask what caching would have saved.",
+    help="Look into keys and stores, keep them in order, and ask what caching would have saved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,5 +36,5 @@ app.command()(stats)
 app.command()(calibrate)
 app.command("explain-pair")(explain_pair)
 app.add_typer(tiering, name="tiering")
-for command in (inspect, keys, purge, sweep, verify):
+for command in (doctor, inspect, keys, purge, sweep, verify):
     app.command()(command)

@@ -1,0 +1,162 @@
+"""Examines a store: can it be reached, written, trusted with conditions and time, and does it keep what it is given?"""
+
+from __future__ import annotations
+
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agentcache_core import MISSING
+from agentcache_core.errors import AgentCacheError, ConfigurationError
+from agentcache_core.urls import StoreUrl, open_backend, parse_url
+
+State = Literal["good", "mind", "bad"]
+SKEW_SECONDS = 2.0
+OLDEST_REDIS = (6, 2)
+_PREFIX = b"agentcache-doctor/"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: `state` good, mind (works, but know this) or bad; `remedy` says what to change."""
+
+    check: str
+    state: State
+    said: str
+    remedy: str = ""
+
+
+def examine(url: str) -> list[Finding]:
+    """Look a store over by writing, reading and removing a name of its own. Raises `ConfigurationError` for a URL that
+    cannot work; everything else becomes a finding."""
+    place = parse_url(url)
+    try:
+        backend: Any = open_backend(url)
+    except ConfigurationError:
+        raise
+    except AgentCacheError as error:
+        return [Finding("connect", "bad", str(error), "start the server, or mend the address, path or permissions")]
+    try:
+        return [*_examined(backend, place)]
+    finally:
+        backend.close()
+
+
+def _examined(backend: Any, place: StoreUrl) -> Iterator[Finding]:
+    name = _PREFIX + secrets.token_hex(8).encode()
+    began = time.perf_counter()
+    try:
+        backend.get(name)
+    except AgentCacheError as error:
+        yield Finding("connect", "bad", str(error), "start the server, or mend address and credentials")
+        return
+    yield Finding("connect", "good", f"answered the first request in {(time.perf_counter() - began) * 1000:.1f} ms")
+    try:
+        yield from _written(backend, name)
+    except AgentCacheError as error:
+        yield Finding("write", "bad", str(error), "give the account the right to write, or free space")
+    finally:
+        _remove(backend, name)
+    yield _durability(backend)
+    if place.scheme in ("redis", "rediss", "unix"):
+        yield from _redis(place)
+
+
+def _written(backend: Any, name: bytes) -> Iterator[Finding]:
+    expires = time.time() + 60
+    version = backend.put(name, b"x" * 1024, expires_at=expires)
+    times = []
+    for _ in range(9):
+        before = time.perf_counter()
+        stored = backend.get(name)
+        times.append(time.perf_counter() - before)
+    same = stored is not MISSING and stored.data == b"x" * 1024
+    yield Finding("write", "good" if same else "bad", "what was written is read back" if same else "reads differ")
+    yield Finding("latency", "good", f"a read of 1 KB takes {statistics.median(times) * 1000:.2f} ms (median of 9)")
+    refused = backend.put(name, b"y", if_absent=True) is None
+    replaced = backend.put(name, b"z", if_version=version, expires_at=expires) is not None
+    if refused and replaced and backend.capabilities.conditional_put:
+        yield Finding("conditional writes", "good", "enforced")
+    else:
+        yield Finding(
+            "conditional writes",
+            "mind",
+            "not enforced by this store: of two writers at the same moment the later one wins",
+            "use it below a tier that enforces them, or a store that knows If-None-Match",
+        )
+    for stat in backend.scan(name):
+        skew = stat.modified_at - time.time()
+        if stat.modified_at and abs(skew) > SKEW_SECONDS:
+            yield Finding("clock", "mind", f"{skew:+.1f} s from this machine", "let both keep time by NTP")
+        elif stat.modified_at:
+            yield Finding("clock", "good", f"within {SKEW_SECONDS:.0f} s of this machine")
+
+
+def _remove(backend: Any, name: bytes) -> None:
+    try:
+        backend.delete(name)
+    except AgentCacheError:
+        return  # it expires within a minute
+
+
+def _durability(backend: Any) -> Finding:
+    traits = backend.capabilities
+    shared = "shared between machines or processes" if traits.shared else "for this process alone"
+    if traits.durable:
+        return Finding("durability", "good", f"keeps what it acknowledged; {shared}")
+    return Finding(
+        "durability", "mind", f"may forget at a restart; {shared}", "put a durable tier below it for what must last"
+    )
+
+
+def _redis(place: StoreUrl) -> Iterator[Finding]:
+    """What only Redis itself can tell: its version, clock, bound and persistence."""
+    import redis
+
+    from agentcache_backends.redis.settings import settings_of
+
+    options = settings_of(place).connection_options()
+    for ours in ("driver_info",):
+        options.pop(ours, None)
+    if "path" in options:
+        options["unix_socket_path"] = options.pop("path")
+    client = redis.Redis(**options, ssl=place.scheme == "rediss")
+    try:
+        yield from _asked(client.info(), client.time, client.config_get)
+    except redis.RedisError as error:
+        yield Finding("server", "mind", f"does not tell about itself: {type(error).__name__}", "allow INFO and TIME")
+    finally:
+        client.close()
+
+
+def _asked(info: Any, clock: Callable[[], Any], config: Callable[..., Any]) -> Iterator[Finding]:
+    version = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    enough = "valkey_version" in info or numbers >= OLDEST_REDIS
+    yield Finding("version", "good" if enough else "bad", version, "" if enough else "needs Redis 6.2 or Valkey")
+    seconds, micros = clock()
+    skew = seconds + micros / 1e6 - time.time()
+    apart = abs(skew) > SKEW_SECONDS
+    yield Finding("server clock", "mind" if apart else "good", f"{skew:+.3f} s", "use NTP" if apart else "")
+    most, policy = int(info.get("maxmemory", 0)), str(info.get("maxmemory_policy", ""))
+    if not most:
+        yield Finding("bound", "mind", "no maxmemory: it grows until the machine ends it", "set maxmemory")
+    elif policy == "noeviction":
+        yield Finding("bound", "mind", "refuses writes when full (noeviction)", "set maxmemory-policy allkeys-lfu")
+    elif policy.startswith("volatile"):
+        yield Finding("bound", "mind", f"{policy}: entries without ttl are never given up", "use allkeys-lfu")
+    else:
+        yield Finding("bound", "good", f"{most:,} bytes, {policy}")
+    if info.get("aof_enabled"):
+        yield Finding("persistence", "good", "append-only file is on")
+        return
+    try:
+        saves = config("save").get("save", "")
+    except Exception as error:  # noqa: BLE001 - hosted servers forbid CONFIG in ways of their own
+        yield Finding("persistence", "mind", f"cannot be asked ({type(error).__name__})")
+        return
+    remedy = "set appendonly yes where answers must survive a restart"
+    yield Finding("persistence", "mind", f"snapshots: {saves or 'none'}; the last writes may be lost", remedy)

@@ -1,0 +1,57 @@
+"""The doctor on real stores: healthy ones, a full Redis, a wrong password, nobody there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agentcache_adapters.cli.app import app
+from agentcache_adapters.doctor import examine
+from agentcache_core.testing.servers import RedisServer
+
+
+def _states(url: str) -> dict[str, str]:
+    return {finding.check: finding.state for finding in examine(url)}
+
+
+def test_a_healthy_file_store_is_good_throughout(tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/cache.db", f"file://{tmp_path}/store"):
+        assert set(_states(url).values()) == {"good"}, examine(url)
+
+
+@pytest.mark.redis
+def test_a_redis_tells_its_version_clock_bound_and_persistence(own_redis: RedisServer) -> None:
+    states = _states(own_redis.url)
+    assert states["version"] == states["server clock"] == states["conditional writes"] == "good"
+    assert states["bound"] == states["persistence"] == "mind"
+    own_redis.ask("CONFIG", "SET", "maxmemory", "100mb")
+    own_redis.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
+    own_redis.ask("CONFIG", "SET", "appendonly", "yes")
+    states = _states(own_redis.url)
+    assert states["bound"] == states["persistence"] == "good"
+    own_redis.ask("CONFIG", "SET", "maxmemory", "1")
+    own_redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert _states(own_redis.url)["write"] == "bad"
+
+
+@pytest.mark.redis
+def test_a_wrong_password_and_an_absent_server_are_bad_and_leak_nothing(own_redis: RedisServer) -> None:
+    own_redis.ask("CONFIG", "SET", "requirepass", "right")
+    port = own_redis.port
+    found = CliRunner().invoke(app, ["doctor", f"redis://:topsecret@127.0.0.1:{port}/0", "--json"])
+    assert found.exit_code == 1
+    assert "topsecret" not in found.output
+    (findings,) = json.loads(found.stdout).values()
+    assert findings[0]["state"] == "bad"
+    assert _states("redis://127.0.0.1:9/0") == {"connect": "bad"}
+
+
+def test_the_command_shows_a_table_and_refuses_memory(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["doctor", f"sqlite:///{tmp_path}/cache.db"])
+    assert shown.exit_code == 0
+    assert "durability" in shown.output
+    assert CliRunner().invoke(app, ["doctor", "memory://"]).exit_code == 2
+    assert CliRunner().invoke(app, ["doctor", "nosuch://x"]).exit_code == 2
