@@ -206,3 +206,14 @@ def test_a_forked_child_waits_for_no_call_of_its_parent(cache: Cache, upstream: 
         gate.set()
         parent.join(20)
     assert upstream.count == 2
+
+
+def test_digests_of_credentials_are_bound_to_the_caches_own_secret(
+    tmp_path: Path, upstream: Upstream, url: str
+) -> None:
+    place, headers = f"sqlite:///{tmp_path}/keyed.db", {"authorization": "Bearer sk-topsecret"}
+    for secret in ("one", "two", "one"):
+        with Cache(place, secret=secret, mode="record") as cache, client(cache) as http:
+            http.post(url, json=CHAT, headers=headers)
+    assert upstream.count == 2
+    assert b"topsecret" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())

@@ -17,7 +17,7 @@ from agentcache_adapters.http.exchange import (
     hit_headers,
     not_cached,
 )
-from agentcache_adapters.http.keeping import AsyncKeep
+from agentcache_adapters.http.keeping import AsyncKeep, credentials_secret
 from agentcache_adapters.http.messages import HttpCall
 from agentcache_adapters.http.plan import Plan, plan
 from agentcache_adapters.http.recorder import Recorder
@@ -41,7 +41,7 @@ class AsyncConduct:
         cache: Cache | AsyncCache,
         *,
         rules: CacheRules | None = None,
-        secret: bytes = b"",
+        secret: bytes | None = None,
         pace: Pace = "full",
         annotate: bool = True,
         now: Callable[[], float] = time.monotonic,
@@ -49,7 +49,8 @@ class AsyncConduct:
     ) -> None:
         self.rules = rules or CacheRules()
         self._keep = AsyncKeep(cache)
-        self._secret, self._annotate, self._now = secret, annotate, now
+        self._secret = credentials_secret(self._keep.cache) if secret is None else secret
+        self._annotate, self._now = annotate, now
         self._sleep = sleep if pace == "recorded" else None
 
     async def answer(self, call: HttpCall, send: AsyncSend) -> Reply[AsyncSource]:

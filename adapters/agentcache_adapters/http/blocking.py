@@ -16,7 +16,7 @@ from agentcache_adapters.http.exchange import (
     not_cached,
 )
 from agentcache_adapters.http.flight import Flight, LiveBody, ReplayedBody, Source
-from agentcache_adapters.http.keeping import BlockingKeep
+from agentcache_adapters.http.keeping import BlockingKeep, credentials_secret
 from agentcache_adapters.http.messages import HttpCall
 from agentcache_adapters.http.plan import Plan, plan
 from agentcache_adapters.http.recorder import Recorder
@@ -30,14 +30,17 @@ _FLIGHTS: OpenFlights[Flight] = OpenFlights()
 
 
 class BlockingConduct:
-    """What a blocking transport does with a call. `send` sends it upstream; everything else happens here."""
+    """What a blocking transport does with a call. `send` sends it upstream; everything else happens here.
+
+    `secret` keys the digest of credentials; by default it is derived from the cache's own secret and tenant.
+    """
 
     def __init__(
         self,
         cache: Cache | AsyncCache,
         *,
         rules: CacheRules | None = None,
-        secret: bytes = b"",
+        secret: bytes | None = None,
         pace: Pace = "full",
         annotate: bool = True,
         now: Callable[[], float] = time.monotonic,
@@ -45,7 +48,8 @@ class BlockingConduct:
     ) -> None:
         self.rules = rules or CacheRules()
         self._keep = BlockingKeep(cache)
-        self._secret, self._annotate, self._now = secret, annotate, now
+        self._secret = credentials_secret(self._keep.cache) if secret is None else secret
+        self._annotate, self._now = annotate, now
         self._sleep = sleep if pace == "recorded" else None
 
     def answer(self, call: HttpCall, send: Send) -> Reply[Source]:

@@ -18,6 +18,11 @@ from agentcache_core.pricing import cost_of
 _log: Final = logging.getLogger("agentcache.http")
 
 
+def credentials_secret(cache: Cache | AsyncCache) -> bytes:
+    """A secret for the digests of credentials, bound to the cache's own secret, its tenant and its namespace."""
+    return cache.key("agentcache: credentials of HTTP calls").digest
+
+
 def control_of(plan: Plan) -> CacheControl:
     """The plan's directives in the engine's words. The sample index is part of the request already."""
     wish = plan.directives
