@@ -121,7 +121,7 @@ def site(tmp_path: Path, clock: FixedClock) -> Iterator[Site]:
 @pytest.fixture
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("no chromium: run scripts/setup/10-browser.sh")
+        pytest.fail("no chromium: run scripts/setup/10-browser.sh")
     with playwright_api.sync_playwright() as api:
         opened = api.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened

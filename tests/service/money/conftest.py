@@ -60,10 +60,10 @@ def strict_stripe() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def localstripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a localstripe started on loopback only; skipped where its environment was not made."""
+    """The address of a localstripe started on loopback only; a failure where its environment was not made."""
     python = localstripe_python()
     if python is None:
-        pytest.skip("localstripe is not installed: run scripts/setup/30-localstripe.sh")
+        pytest.fail("localstripe is not installed: run scripts/setup/30-localstripe.sh")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
