@@ -231,7 +231,7 @@ class View:
 
     # Tools
 
-    def tools(self, *, effects: Any = None, actor: Any = None) -> Tools:
+    def tools(self, effects: Any = None, *, actor: Any = None) -> Tools:
         """Tool results with declared effects over this view (`agentcache_core.tools.Tools`).
 
         `effects` is a TOML file, or its parsed content, that declares tools known by name only; `actor` says on whose
