@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from agentcache_service import audit
 from agentcache_service.errors import Conflict, NotFound, Unprocessable
+from agentcache_service.identity import orgs
 from agentcache_service.money.billing_tables import BillingAccount
 from agentcache_service.money.payments import PaymentRequired
 from agentcache_service.orm import new_id
@@ -21,6 +22,7 @@ def buy(service: Service, principal: Principal, listing_id: str, *, expected_pri
     """Buy a listing: charged and open when this returns; `PaymentRequired` when the card is refused."""
     now = service.clock.now()
     with service.db.write() as session:
+        orgs.lock(session, principal.tenant)  # two clicks must not both find that nothing was bought yet
         row = listings.visible(session, listing_id)
         if expected_price is not None and expected_price != row.price:
             raise Conflict("The price has changed meanwhile; look again.", code="price_changed")

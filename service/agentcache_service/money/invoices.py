@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from agentcache_service.errors import Conflict
 from agentcache_service.orm import new_id
 
 from .billing_tables import Invoice
+
+NUMBER_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,42 @@ def issue(
     plan: str | None = None,
 ) -> Invoice:
     """Write an invoice under the next number of its year. The sum of its lines is its total."""
-    row = Invoice(
+    for _ in range(NUMBER_TRIES):
+        try:
+            with session.begin_nested():
+                row = _row(session, kind, party, lines=lines, period=period, now=now, reference=reference, plan=plan)
+                session.add(row)
+                session.flush()
+        except IntegrityError:
+            if _is_there(session, kind, party, period=period, reference=reference):
+                raise
+            continue  # another invoice took the number meanwhile
+        return row
+    raise Conflict("Too many invoices are written at this moment; try again.")
+
+
+def _is_there(session: Session, kind: str, party: Party, *, period: tuple[datetime, datetime], reference: str) -> bool:
+    query = select(Invoice.id).where(
+        Invoice.kind == kind,
+        Invoice.party == party.id,
+        Invoice.period_start == period[0],
+        Invoice.reference == reference,
+    )
+    return session.scalar(query) is not None
+
+
+def _row(
+    session: Session,
+    kind: str,
+    party: Party,
+    *,
+    lines: Sequence[Line],
+    period: tuple[datetime, datetime],
+    now: datetime,
+    reference: str,
+    plan: str | None,
+) -> Invoice:
+    return Invoice(
         id=new_id("inv"),
         number=next_number(session, now),
         kind=kind,
@@ -58,9 +97,6 @@ def issue(
         period_start=period[0],
         period_end=period[1],
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def next_number(session: Session, now: datetime) -> str:

@@ -28,7 +28,7 @@ def payable(session: Session, payee: Payee, org_id: str) -> int:
 
 def request_payout(session: Session, payee: Payee, *, org_id: str, minimum: int, gateway: str, now: datetime) -> Payout:
     """Set aside everything owed, in whole cents, for one payout; the caller then has `send` move it."""
-    account = session.get(BillingAccount, org_id)
+    account = session.get(BillingAccount, org_id, with_for_update=True)  # one request at a time reads what is owed
     if account is None or account.payee_ref is None:
         raise Conflict("Set up where to be paid first.", code="payout_method_missing")
     owed = payable(session, payee, org_id) // MICROS_PER_CENT * MICROS_PER_CENT

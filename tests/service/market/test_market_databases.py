@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func, select
+
 from agentcache_service.clock import FixedClock
+from agentcache_service.errors import ServiceError
 from agentcache_service.market import (
     affiliates,
     creator_analytics,
@@ -26,6 +31,8 @@ from agentcache_service.market import (
 from agentcache_service.market.reconcile import CHECKS
 from agentcache_service.market.search import ORDERS, Filters
 from agentcache_service.market.tables import Listing, ModelCall
+from agentcache_service.money import invoices
+from agentcache_service.money.billing_tables import Payout
 from agentcache_service.money.finance import billing_records, month_of, monthly_report
 from agentcache_service.money.payouts import request_payout, send
 from agentcache_service.money.reconcile import reconcile
@@ -131,3 +138,54 @@ def test_usage_subscriptions_jobs_and_earnings(any_service: Service, clock: Fixe
         summary = earnings.summary(session, org, clock.now() + timedelta(seconds=1))
     assert summary["all_time"] == 7_500_000
     assert reconcile(service.db, CHECKS).problems == ()
+
+
+def test_two_clicks_at_once_buy_once_and_two_requests_pay_once(any_service: Service, clock: FixedClock) -> None:
+    service = any_service
+    user = world.make_user(service, "ada")
+    org = world.make_org(service, user)
+    names = seeds.somebody_elses_listing(service, org, user)
+    service.money.customers.attach_card(org, "a@example.com", card="card_ok", key="k")
+    with service.db.read() as session:
+        seller = session.get_one(Listing, names["listing_id"]).org_id
+
+    def buy() -> str:
+        return purchases.buy(service, seeds.owner(org, user), names["listing_id"]).status
+
+    def ask() -> str:
+        with service.db.write() as session:
+            return request_payout(session, "creator", org_id=seller, minimum=1, gateway="local", now=clock.now()).status
+
+    def at_once(do: Callable[[], str]) -> list[str]:
+        def tried(_number: int) -> str:
+            try:
+                return do()
+            except ServiceError as refused:
+                return refused.code
+
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(tried, range(8)))
+
+    assert at_once(buy).count("completed") == 1
+    assert at_once(ask).count("pending") == 1
+    with service.db.read() as session:
+        assert session.scalar(select(func.sum(Payout.amount))) == 4_400_000
+
+
+def test_invoices_written_at_once_get_numbers_without_gaps(any_service: Service, clock: FixedClock) -> None:
+    def write(number: int) -> str:
+        with any_service.db.write() as session:
+            row = invoices.issue(
+                session,
+                "plan",
+                invoices.Party(f"org{number}", "x"),
+                lines=[invoices.Line("x", 10_000)],
+                period=(clock.now(), clock.now()),
+                now=clock.now(),
+                reference="first",
+            )
+            return row.number
+
+    with ThreadPoolExecutor(8) as pool:
+        made = sorted(pool.map(write, range(8)))
+    assert made == [f"2026-{number:06d}" for number in range(1, 9)]
