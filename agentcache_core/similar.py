@@ -28,7 +28,7 @@ from agentcache_core.semantic.audit import Tightened, Trail, answer_text, plainl
 from agentcache_core.semantic.configuration import Semantic
 from agentcache_core.semantic.decision import SERVING, Policy, Step, decision
 from agentcache_core.semantic.embedder import Encoder
-from agentcache_core.semantic.guards import DEFAULT_GUARDS, compare, first_veto, judge
+from agentcache_core.semantic.guards import DEFAULT_GUARDS, compare, first_veto, judge, read
 from agentcache_core.semantic.matcher import Candidate, Matcher, Weighed, denied, promoted
 from agentcache_core.semantic.partition import Bypass, Place, place_of, unfit
 from agentcache_core.semantic.perrequest import Observation, PerRequest
@@ -231,6 +231,7 @@ class Similar:
                 return
             if explored is not None:
                 await self._observe(rt, space, explored, value)
+            read(place.text)  # the guards' reading of the stored side is made here and not while somebody waits
             vectors = VectorRecord(digest, kind, place.text, vector, created_at, expires_at)
             await self._vectors.keep(rt, space, place.partition, vectors)
 
