@@ -270,7 +270,7 @@ class Writer:
     ) -> bool:
         """The near copy of an entry, and its counting."""
         near = self.tiers.near
-        if near is not None and (not packed or near.takes(len(value))):
+        if near is not None and (not (packed or isinstance(value, bytes | str)) or near.takes(len(value))):
             kept = self.tiers.keep_near(space, key, record, value, packed=packed, unless=outdated)
             if self.tiers.local and not kept:
                 return self.outdated(space, key)

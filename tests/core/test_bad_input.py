@@ -254,3 +254,11 @@ async def test_the_async_face_is_as_strict() -> None:
             await cache.get(Foreign())
     with pytest.raises(CacheClosed):
         await cache.get("k")
+
+
+def test_a_value_larger_than_the_memory_tier_takes_is_told_as_such() -> None:
+    with Cache("memory://?max_bytes=1MB") as cache:
+        assert cache.set("k", b"x" * 2_000_000) is False
+        assert cache.set("k", {"text": "x" * 2_000_000}) is False
+        assert cache.stats().reasons == {"larger than the memory tier takes": 2}
+        assert cache.get_or_compute("k", lambda: b"y" * 2_000_000) == b"y" * 2_000_000
