@@ -1,8 +1,8 @@
 """How contenders are measured side by side, and the report made of it.
 
-All contenders of a question run interleaved in one process: in every round each runs once, in an order that rotates,
-and what counts is the median over the rounds. So a slow moment of the machine slows all of them, and ratios within a
-report mean something where absolute times between two machines do not.
+All contenders of a question run interleaved in one process: in every round each has one short turn, in an order that
+rotates, and what counts is the median over the rounds. So a slow moment of the machine slows all of them, and ratios
+within a report mean something where absolute times between two machines do not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+SLICE = 1_000_000
+"""How long one turn of a contender should take, in nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Settings:
 
     @property
     def rounds(self) -> int:
-        return 1 if self.small else 15
+        return 1 if self.small else 151
 
     def loops(self, full: int) -> int:
         """How often a contender is called in a round."""
@@ -119,24 +122,33 @@ Contender = Callable[[], object]
 
 
 def nanoseconds_per_call(contenders: Mapping[str, Contender], settings: Settings, *, loops: int) -> dict[str, float]:
-    """The median time of one call of each contender, in nanoseconds, measured interleaved."""
+    """The median time of one call of each contender, in nanoseconds, measured interleaved.
+
+    A turn of a contender is about `SLICE` long, at most `loops` calls: shorter than what a busy machine lets a process
+    run at a stretch, so that a turn is either undisturbed or an outlier, and quick contenders get no advantage.
+    """
     names = list(contenders)
     times: dict[str, list[float]] = {name: [] for name in names}
-    count = settings.loops(loops)
-    for name in names:
-        contenders[name]()
+    counts = {name: 1 if settings.small else _calls_in_a_slice(contenders[name], loops) for name in names}
     enabled = gc.isenabled()
     gc.disable()
     try:
         for turn in range(settings.rounds):
             for at in range(len(names)):
                 name = names[(turn + at) % len(names)]
-                times[name].append(_time(contenders[name], count) / count)
-            gc.collect()
+                times[name].append(_time(contenders[name], counts[name]) / counts[name])
+            if turn % 10 == 0:
+                gc.collect()
     finally:
         if enabled:
             gc.enable()
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _calls_in_a_slice(contender: Contender, most: int) -> int:
+    contender()
+    quickest = min(_time(contender, 1) for _ in range(5))
+    return max(1, min(most, SLICE // max(1, quickest)))
 
 
 def _time(call: Contender, count: int) -> int:

@@ -13,7 +13,8 @@ Ratios of one run, each contender's median, all interleaved in one process: 2.00
 contender marked 1.00x. Absolute times differ from machine to machine, so none are given here; `--json` prints them. A
 goal that is missed stays in, and [decisions.md](decisions.md#benchmarks) says why.
 
-Written by `{command}` on {machine}. With your own log and on your own backend:
+Written by `{command}`
+on {machine}. With your own log and on your own backend:
 `python -m benchmarks log hit --log calls.jsonl --backend sqlite:///cache.db`.
 """
 
