@@ -210,7 +210,16 @@ def _handler(state: Partners) -> type[BaseHTTPRequestHandler]:
             body = json.loads(raw)
             state.chats.append(body)
             message = {"role": "assistant", "content": f"answer {len(state.chats)}"}
-            return {"choices": [{"message": message}], "usage": {"total_tokens": 500}}
+            choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+            usage = {"prompt_tokens": 200, "completion_tokens": 300, "total_tokens": 500}
+            return {
+                "id": f"chatcmpl-{len(state.chats)}",
+                "object": "chat.completion",
+                "created": 1_790_000_000,
+                "model": body["model"],
+                "choices": [choice],
+                "usage": usage,
+            }
 
         def _batch(self, raw: bytes) -> Any:
             body = json.loads(raw)

@@ -468,3 +468,22 @@ def test_state_and_verifier_never_appear_in_the_database(
     assert not [path for path in files if answer["state"].encode() in path.read_bytes()]
     assert urlsplit(away).hostname == "127.0.0.1"
     assert connections.redirect_address(shop, "replicate") == partners.redirect
+
+
+def test_together_answers_an_unchanged_openai_client_through_the_transport(partners: Any) -> None:
+    openai = pytest.importorskip("openai")
+    from agentcache_adapters.openai import cached
+    from agentcache_core import Cache
+
+    with Cache() as cache, openai.OpenAI(base_url=f"{partners.address}/together/v1", api_key="tgp-good") as plain:
+        client = cached(plain, cache)
+        said = [
+            client.chat.completions.create(
+                model="meta-llama/Llama-3-8b-chat-hf", messages=[{"role": "user", "content": "hi"}], temperature=0
+            )
+            .choices[0]
+            .message.content
+            for _ in range(3)
+        ]
+    assert said == ["answer 1"] * 3
+    assert len(partners.chats) == 1
