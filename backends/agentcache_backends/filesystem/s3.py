@@ -27,6 +27,8 @@ from agentcache_core.model import MISSING, Missing
 T = TypeVar("T")
 CAPABILITIES = Capabilities(durable=True, shared=True, ordered_scan=True)
 AT_ONCE = 32
+SLOWEST = 1_000_000
+"""Bytes a second that an upload makes at the least, or it is given up."""
 
 
 class Bucket:
@@ -39,6 +41,8 @@ class Bucket:
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._options = options
         self._now = clock.now
+        # The client's own timeouts do not cover every wait of its (a server that takes a request and says nothing).
+        self._patience = 2.0 * float(options.get("config_kwargs", {}).get("read_timeout", 30.0))
         self._pid = 0
         self._fs: Any = None
         self.closed = False
@@ -49,6 +53,7 @@ class Bucket:
             import s3fs  # type: ignore[import-untyped]  # it ships no types
 
             self._fs, self._pid = s3fs.S3FileSystem(skip_instance_cache=True, **self._options), os.getpid()
+            self._fs.retries = 1  # five tries with growing pauses, else: minutes for a store that hangs
             self._deleting = [asyncio.Lock() for _ in range(AT_ONCE)]
         return self._fs
 
@@ -66,8 +71,10 @@ class Bucket:
 
     async def _call(self, verb: str, **arguments: Any) -> Any:
         """One request to the store. `FileNotFoundError` passes; a refused condition answers None."""
+        patience = self._patience + len(arguments.get("Body", b"")) / SLOWEST
         try:
-            return await self.fs()._call_s3(verb, Bucket=self._bucket, **arguments)
+            async with asyncio.timeout(patience):
+                return await self.fs()._call_s3(verb, Bucket=self._bucket, **arguments)
         except FileNotFoundError:
             raise
         except Exception as error:
