@@ -29,10 +29,11 @@ _MAX_RECORD: Final = 16 * 1024 * 1024
 
 
 class Figures:
-    """The persisted counts of one cache. Spaces are added to as they are met."""
+    """The persisted counts of one cache. Spaces are added to as they are met; nothing is while not `enabled`."""
 
     def __init__(self, tiers: Tiers, clock: Clock) -> None:
         self._tiers = tiers
+        self.enabled = True
         self._monotonic = clock.monotonic
         self._added: dict[Space, Counts] = {}
         self._due: dict[Space, float] = {}
@@ -62,7 +63,7 @@ class Figures:
     async def add(self, rt: Runtime, space: Space) -> None:
         """Add what this process counted in a space since it last did."""
         authority = self._tiers.authority
-        if authority is None:
+        if authority is None or not self.enabled:
             return
         if self._pid != os.getpid():
             self._forked()

@@ -15,6 +15,10 @@ from agentcache_core.view import DEFAULT_WISH, View
 class Upkeep(View):
     """Assets and maintenance of a blocking cache."""
 
+    def uncounted(self) -> None:
+        """Leave what this process does out of the stored figures: for programs that look after a cache, not use it."""
+        self._core.figures.enabled = False
+
     def put_asset(self, key: object, path_or_stream: Any, content_type: str | None = None, **options: Any) -> Asset:
         """Store content of any size under a key, replacing what was there, in constant memory.
 

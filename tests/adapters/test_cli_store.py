@@ -57,6 +57,14 @@ def test_inspect_shows_an_answer_and_all_about_it(url: str, tmp_path: Path) -> N
     assert "an answer" in run("inspect", url, "--request", str(request)).stdout
 
 
+def test_looking_is_not_counted_as_use(url: str) -> None:
+    run("inspect", url, "--key", "user:1")
+    run("inspect", url, "--key", "nothing")
+    with Cache(url) as cache:
+        total = cache.savings().total
+    assert (total.hits, total.misses) == (0, 0)
+
+
 def test_inspect_of_what_is_not_there_says_so(url: str) -> None:
     done = run("inspect", url, "--key", "absent")
     assert done.exit_code == 1

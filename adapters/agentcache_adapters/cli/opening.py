@@ -48,6 +48,7 @@ def opened(urls: list[str], *, tenant: str = "", namespace: str = "", **options:
             deadline="60s",
             **options,
         )
+    cache.uncounted()
     with cache, failures():
         yield cache
 
