@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -265,7 +267,10 @@ class View:
         meta: Mapping[str, Any] | None = None,
         store_if: Callable[[Any], bool] | None = None,
         returns: Any = None,
+        **unknown: Any,
     ) -> Wish:
+        if unknown:
+            raise ConfigurationError(_no_such_option(next(iter(unknown))))
         default = self._core.settings.lifetime
         if ttl is None and not (stale_while_revalidate or stale_if_error or jitter or sliding or eager):
             life = default
@@ -384,6 +389,13 @@ def _similar(semantic: Any, engine: Engine) -> Similar:
     if not isinstance(semantic, Semantic):
         raise ConfigurationError(f"semantic takes a Semantic(…), got {type(semantic).__name__}")
     return Similar(semantic, engine.tiers, engine.settings, engine.events, engine.background)
+
+
+def _no_such_option(name: str) -> str:
+    """What to say of an option that does not exist, with the one that may have been meant."""
+    known = [option for option in inspect.signature(View._wish).parameters if option not in ("self", "unknown")]
+    near = difflib.get_close_matches(name, known, 1)
+    return f"there is no option {name!r}; {f'did you mean {near[0]!r}?' if near else 'there are ' + ', '.join(known)}"
 
 
 def _tags(tags: Sequence[str], name: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentcache_core import AsyncCache, Cache, CacheControl, Cost, Tier
+from agentcache_core import MISSING, AsyncCache, Cache, CacheControl, Cost, Tier
 from agentcache_core.errors import AgentCacheError, CacheClosed, ConfigurationError, KeyingError, UnstorableValue
 
 Wrong = Callable[[], Any]
@@ -262,3 +262,11 @@ def test_a_value_larger_than_the_memory_tier_takes_is_told_as_such() -> None:
         assert cache.set("k", {"text": "x" * 2_000_000}) is False
         assert cache.stats().reasons == {"larger than the memory tier takes": 2}
         assert cache.get_or_compute("k", lambda: b"y" * 2_000_000) == b"y" * 2_000_000
+
+
+def test_an_option_that_does_not_exist_is_named_with_the_one_that_was_meant(cache: Cache) -> None:
+    with pytest.raises(ConfigurationError, match="no option 'tll'; did you mean 'ttl'"):
+        cache.set("k", 1, tll="1h")
+    with pytest.raises(ConfigurationError, match="there are ttl, tags"):
+        cache.get_or_compute("k", lambda: 1, zzzzzz=1)
+    assert cache.get("k") is MISSING
