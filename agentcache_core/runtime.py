@@ -221,6 +221,10 @@ class Immediate:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.capabilities: Capabilities = backend.capabilities
+        # Bound here and now: isinstance with a runtime-checkable protocol does not ask `__getattr__`.
+        for power in dir(backend):
+            if not power.startswith("_") and power not in _VERBS and callable(method := getattr(backend, power)):
+                self.__dict__[power] = _awaitable(method)
 
     async def get(self, name: bytes) -> Stored | Missing:
         return self.backend.get(name)
@@ -249,13 +253,12 @@ class Immediate:
     async def close(self) -> None:
         self.backend.close()
 
-    def __getattr__(self, power: str) -> Any:
-        method = getattr(self.backend, power)
-        if not callable(method):
-            return method
 
-        async def answer(*args: Any, **options: Any) -> Any:
-            return method(*args, **options)
+_VERBS = frozenset({"get", "put", "delete", "scan", "close", "capabilities"})
 
-        self.__dict__[power] = answer
-        return answer
+
+def _awaitable(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    async def answer(*args: Any, **options: Any) -> Any:
+        return method(*args, **options)
+
+    return answer
