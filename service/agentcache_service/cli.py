@@ -143,6 +143,7 @@ def serve(
     service.close()
     for name, value in chosen.items():  # the worker processes read their settings from the environment
         os.environ[f"AGENTCACHE_SERVICE_{name.upper()}"] = str(value)
+    options["timeout_worker_healthcheck"] = 120  # a worker that is still importing on a busy machine is not a dead one
     uvicorn.run("agentcache_service.app:from_environment", factory=True, workers=settings.workers, **options)
 
 
@@ -163,3 +164,7 @@ def write_migration(area: str, message: str) -> None:
 def main() -> None:
     """The entry point of `agentcache-service`."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -44,6 +44,7 @@ class Database:
         self.engine = create_engine(self.url, **options)
         if self.is_sqlite:
             _use_explicit_transactions(self.engine)
+        self._quick = self.engine.execution_options(agentcache_single_statement=True)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(
             self.engine.execution_options(agentcache_reads_only=True), expire_on_commit=False, autoflush=False
@@ -60,6 +61,12 @@ class Database:
         """A session for looking only; nothing it does is kept. Rows read stay usable after the block."""
         with self._read() as session:  # closing rolls back without expiring what was read
             yield session
+
+    @contextmanager
+    def quick(self) -> Iterator[Connection]:
+        """A connection for one single reading statement, without a transaction around it."""
+        with self._quick.connect() as connection:
+            yield connection
 
     def ping(self) -> None:
         """Ask the database for one row; raises what the driver raises when it cannot answer."""
@@ -82,5 +89,8 @@ def _use_explicit_transactions(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        reads_only = connection.get_execution_options().get("agentcache_reads_only", False)
+        options = connection.get_execution_options()
+        if options.get("agentcache_single_statement", False):
+            return  # SQLite makes a single statement atomic by itself
+        reads_only = options.get("agentcache_reads_only", False)
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import aliased
 
 from agentcache_service.errors import Forbidden, NotFound
@@ -31,24 +31,32 @@ class Place:
     now: datetime
 
 
+_older = aliased(Namespace)
+_RANK = (
+    select(func.count())
+    .select_from(_older)
+    .where(
+        _older.org_id == Namespace.org_id,
+        (_older.created_at < Namespace.created_at)
+        | ((_older.created_at == Namespace.created_at) & (_older.name < Namespace.name)),
+    )
+    .scalar_subquery()
+)
+_READ = (
+    select(Org.plan, Org.trial_ends_at, Namespace.nodes)
+    .join(Namespace, Namespace.org_id == Org.id)
+    .where(Org.id == bindparam("org_id"), Namespace.name == bindparam("namespace"))
+)
+_READ_RANKED = _READ.add_columns(_RANK)
+
+
 def enter(service: Service, principal: Principal, namespace: str, *, writes: bool = False) -> Place:
     """Find the namespace of a call and check its rate; a write to a namespace beyond the plan's number is refused."""
     now = service.clock.now()
-    older = aliased(Namespace)
-    rank = (
-        select(func.count())
-        .select_from(older)
-        .where(
-            older.org_id == Namespace.org_id,
-            (older.created_at < Namespace.created_at)
-            | ((older.created_at == Namespace.created_at) & (older.name < Namespace.name)),
-        )
-        .scalar_subquery()
-    )
-    columns = [Org.plan, Org.trial_ends_at, Namespace.nodes, *([rank] if writes else [])]
-    query = select(*columns).join(Namespace, Namespace.org_id == Org.id)
-    with service.db.read() as session:
-        row = session.execute(query.where(Org.id == principal.tenant, Namespace.name == namespace)).one_or_none()
+    with service.db.quick() as connection:
+        row = connection.execute(
+            _READ_RANKED if writes else _READ, {"org_id": principal.tenant, "namespace": namespace}
+        ).one_or_none()
     if row is None:
         raise NotFound(f"There is no namespace {namespace!r} in this organization.", code="namespace_unknown")
     plan = service.plans.current(row[0], row[1], now)

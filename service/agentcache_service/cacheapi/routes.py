@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
 from agentcache_service.cacheapi import calls
+from agentcache_service.cacheapi.door import Door, door
 from agentcache_service.cacheapi.place import Place, admit_request, enter
 from agentcache_service.cacheapi.ranges import ranged
 from agentcache_service.errors import BadRequest, NotFound, Unprocessable
@@ -161,14 +162,11 @@ def _place(request: Request, caller: Principal, namespace: str, *, writes: bool 
 
 
 @router.post("/get", response_model=HitAnswer)
-def get(
-    body: GetBody,
-    request: Request,
-    namespace: NamespaceHeader,
-    caller: Principal = require("cache:read", by=("api_key",), namespaced=True),
-) -> Response:
+def get(body: GetBody, request: Request, _namespace: NamespaceHeader, entrance: Door = door("cache:read")) -> Response:
     """Look an entry up. A miss is a 200 with `{"hit": false}`."""
-    service, place = _place(request, caller, namespace)
+    service, place = entrance.enter(request)
+    admit_request(service, place)
+    service.meter.count(place.org_id, place.namespace, place.now, requests=1)
     hit, value = calls.get(service, place, body.address, max_age=body.max_age, semantic=body.semantic)
     return _json({"hit": False} if hit is None else calls.hit_body(hit, value))
 

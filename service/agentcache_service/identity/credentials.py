@@ -44,17 +44,31 @@ def identify(service: Service, request: Request) -> Principal:
     return Principal(address=address)
 
 
+def is_key(text: str) -> bool:
+    """True for a text that has the form of an API key."""
+    return len(text) == _KEY_LENGTH and text.startswith(KEY_PREFIX)
+
+
+def is_living(revoked_at: datetime | None, expires_at: datetime | None, now: datetime) -> bool:
+    """True for a key that is neither revoked nor expired."""
+    return revoked_at is None and (expires_at is None or expires_at > now)
+
+
+def wants_touch(last_used_at: datetime | None, now: datetime) -> bool:
+    """True when the note of a key's last use is more than a minute old."""
+    return last_used_at is None or now - last_used_at > _TOUCH_EVERY
+
+
 def _by_key(service: Service, key: str, address: str) -> Principal | None:
-    if len(key) != _KEY_LENGTH or not key.startswith(KEY_PREFIX):
+    if not is_key(key):
         return None
     now = service.clock.now()
     with service.db.read() as session:
         row = find_key(session, token_digest(key), now)
         if row is None:
             return None
-    if row.last_used_at is None or now - row.last_used_at > _TOUCH_EVERY:
-        with service.db.write() as session:
-            session.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=now))
+    if wants_touch(row.last_used_at, now):
+        service.meter.touch(row.id, now)
     return Principal(
         kind="api_key",
         org_id=row.org_id,
@@ -68,9 +82,7 @@ def _by_key(service: Service, key: str, address: str) -> Principal | None:
 def find_key(session: Session, digest: str, now: datetime) -> ApiKey | None:
     """The living key with this digest: neither revoked nor expired."""
     row = session.scalars(select(ApiKey).where(ApiKey.digest == digest)).one_or_none()
-    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
-        return None
-    return row
+    return row if row is not None and is_living(row.revoked_at, row.expires_at, now) else None
 
 
 def _by_session(service: Service, token: str, address: str) -> Principal | None:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
+from agentcache_service.identity.tables import ApiKey
 from agentcache_service.usage import quota
 from agentcache_service.usage.tables import UsageDay
 
@@ -57,6 +59,11 @@ class Meter:
         self._lock = threading.Lock()
         self._blocks: dict[tuple[str, str, str], _Block] = {}
         self._figures: dict[tuple[str, str, str], dict[str, int]] = {}
+        self._touched: dict[str, datetime] = {}
+
+    def touch(self, key_id: str, now: datetime) -> None:
+        """Note that an API key was used; written at the next flush."""
+        self._touched[key_id] = now
 
     def admit(self, org_id: str, metric: str, *, amount: int, limit: int | None, now: datetime) -> None:
         """Use `amount` of a metric or raise `QuotaExceeded`."""
@@ -99,16 +106,19 @@ class Meter:
         """Write collected figures and return blocks that lay idle (all of them with `everything`)."""
         with self._lock:
             figures, self._figures = self._figures, {}
+            touched, self._touched = self._touched, {}
             idle = [place for place, block in self._blocks.items() if everything or not block.touched]
             returned = [(place, self._blocks.pop(place).left) for place in idle]
             for block in self._blocks.values():
                 block.touched = False
-        if not figures and not any(left for _, left in returned):
+        if not figures and not touched and not any(left for _, left in returned):
             return
         try:
             with self._service.db.write() as session:
                 for place, sums in figures.items():
                     _add_figures(session, place, sums)
+                for key_id, used_at in touched.items():
+                    session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=used_at))
                 for place, left in returned:
                     quota.give_back(session, *place, amount=left)
         except Exception:
