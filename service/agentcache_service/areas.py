@@ -52,6 +52,8 @@ class RouterModule(Protocol):
 
 
 ROUTER_MODULES: tuple[RouterModule, ...] = (
+    # cacheapi: the calls made most come first, for routes are tried in order
+    cache_routes,
     # operations
     operations_routes,
     # identity
@@ -62,7 +64,6 @@ ROUTER_MODULES: tuple[RouterModule, ...] = (
     # usage
     usage_routes,
     # cacheapi
-    cache_routes,
     listener_routes,
     object_routes,
     prewarm_routes,

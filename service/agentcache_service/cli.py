@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -143,8 +144,29 @@ def serve(
     service.close()
     for name, value in chosen.items():  # the worker processes read their settings from the environment
         os.environ[f"AGENTCACHE_SERVICE_{name.upper()}"] = str(value)
-    options["timeout_worker_healthcheck"] = 120  # a worker that is still importing on a busy machine is not a dead one
-    uvicorn.run("agentcache_service.app:from_environment", factory=True, workers=settings.workers, **options)
+    _serve_with_workers(settings, options)
+
+
+def _serve_with_workers(settings: Settings, options: dict[str, Any]) -> None:
+    """Several server processes on one socket.
+
+    The socket is ours because uvicorn makes one without naming TCP, for which asyncio then leaves Nagle's delay on:
+    every answer would wait 40 ms for the reader's acknowledgement.
+    """
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    # a worker that is still importing on a busy machine is not a dead one
+    options["timeout_worker_healthcheck"] = 120
+    config = uvicorn.Config(
+        "agentcache_service.app:from_environment", factory=True, workers=settings.workers, **options
+    )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+        listening.set_inheritable(True)
+        Multiprocess(config, sockets=[listening]).run()
 
 
 @app.command(name="write-migration")

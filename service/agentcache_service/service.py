@@ -48,6 +48,12 @@ class Service:
     def __post_init__(self) -> None:
         self.meter = Meter(self)
 
+    @property
+    def reads_are_local(self) -> bool:
+        """True when the database and every cache tier are SQLite files or memory: a read is then quick and never waits
+        for another machine."""
+        return self.db.is_sqlite and self.engine.is_local
+
     def identify(self, request: Request) -> Principal:
         """Who sent this request; an unknown or dead credential makes an anonymous caller."""
         return credentials.identify(self, request)

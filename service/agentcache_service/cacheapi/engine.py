@@ -27,6 +27,7 @@ class CacheEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._tiers = settings.cache_tiers
+        self.is_local = all(tier.startswith(("sqlite://", "memory://")) for tier in self._tiers)
         self._lock = threading.Lock()
         self._cache: Cache | None = None
         self._objects: Any = None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _LARGEST_BLOCK = {"requests": 256, "bandwidth_bytes": 32 << 20}
 _SHARE = 200
+_USUAL_ANSWER = 64 << 10
 FIGURES = (
     "requests",
     "hits",
@@ -64,6 +65,12 @@ class Meter:
     def touch(self, key_id: str, now: datetime) -> None:
         """Note that an API key was used; written at the next flush."""
         self._touched[key_id] = now
+
+    def holds(self, org_id: str, now: datetime) -> bool:
+        """True when the next request will most likely be admitted from what this process holds, without a write."""
+        requests = self._blocks.get((org_id, "requests", quota.period_of("requests", now)))
+        sent = self._blocks.get((org_id, "bandwidth_bytes", quota.period_of("bandwidth_bytes", now)))
+        return requests is not None and requests.left > 0 and sent is not None and sent.left >= _USUAL_ANSWER
 
     def admit(self, org_id: str, metric: str, *, amount: int, limit: int | None, now: datetime) -> None:
         """Use `amount` of a metric or raise `QuotaExceeded`."""
