@@ -164,7 +164,10 @@ def _place(request: Request, caller: Principal, namespace: str, *, writes: bool 
 
 @router.post("/get", response_model=HitAnswer)
 async def get(
-    body: GetBody, request: Request, _namespace: NamespaceHeader, entrance: Door = door("cache:read")
+    body: GetBody,
+    request: Request,
+    _namespace: Annotated[str | None, Header(alias="X-Namespace", max_length=64)] = None,
+    entrance: Door = door("cache:read"),
 ) -> Response:
     """Look an entry up. A miss is a 200 with `{"hit": false}`."""
     service = service_of(request)
