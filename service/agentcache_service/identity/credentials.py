@@ -37,7 +37,7 @@ def identify(service: Service, request: Request) -> Principal:
     address = request.client.host if request.client else ""
     key = request.headers.get("x-api-key")
     if key is not None:
-        return _by_key(service, key, address) or Principal(address=address)
+        return principal_of_key(service, key, address=address) or Principal(address=address)
     token = request.cookies.get(cookie_name(is_https=service.settings.is_https))
     if token:
         return _by_session(service, token, address) or Principal(address=address)
@@ -59,7 +59,8 @@ def wants_touch(last_used_at: datetime | None, now: datetime) -> bool:
     return last_used_at is None or now - last_used_at > _TOUCH_EVERY
 
 
-def _by_key(service: Service, key: str, address: str) -> Principal | None:
+def principal_of_key(service: Service, key: str, *, address: str = "") -> Principal | None:
+    """Whose key this is; None for one that is unknown, revoked or expired. One read of an indexed row."""
     if not is_key(key):
         return None
     now = service.clock.now()
