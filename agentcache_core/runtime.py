@@ -223,7 +223,9 @@ class Immediate:
         self.capabilities: Capabilities = backend.capabilities
         # Bound here and now: isinstance with a runtime-checkable protocol does not ask `__getattr__`.
         for power in dir(backend):
-            if not power.startswith("_") and power not in _VERBS and callable(method := getattr(backend, power)):
+            if power.startswith("_") or power in _VERBS or hasattr(type(self), power):
+                continue
+            if callable(method := getattr(backend, power)):
                 self.__dict__[power] = _awaitable(method)
 
     async def get(self, name: bytes) -> Stored | Missing:

@@ -60,8 +60,8 @@ def _is_complaint(message: ConsoleMessage) -> bool:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh browser window; at the end no page may have complained on its console."""
+def page(browser: Browser, live: LiveServer) -> Iterator[Page]:
+    """A fresh browser window, closed before the server is; at the end no page may have complained on its console."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     made = context.new_page()
     made.set_default_timeout(60_000)
