@@ -2,7 +2,8 @@
 
 The airline trajectories (gpt-4o, 100 runs) are played twice. Model turns ask the whole conversation so far; tool calls
 are put through declared effects, each run in a world of its own. Beside it: LiteLLM's own key, at its default gate and
-with the gate lifted, and a cache of tool results by name and arguments, as agents' memoizers keep them.
+with the gate lifted, GPTCache's default key where it is installed, and a cache of tool results by name and arguments,
+as agents' memoizers keep them.
 """
 
 from __future__ import annotations
@@ -115,6 +116,24 @@ def litellms(*, max_messages: int | None) -> ModelCache:
     return get, put
 
 
+def gptcaches() -> ModelCache:
+    """GPTCache's map cache behind its default key: the text of the last message alone."""
+    from gptcache.manager.factory import get_data_manager
+    from gptcache.processor.pre import last_content
+
+    stored = get_data_manager(max_size=100_000)
+
+    def get(request: dict[str, Any]) -> Any:
+        found = stored.search(str(last_content(request)))
+        return found[0][1] if found else None
+
+    def put(request: dict[str, Any], answer: Any) -> None:
+        key = str(last_content(request))
+        stored.save(key, answer, key)
+
+    return get, put
+
+
 def declared(cache: Cache) -> Callable[[int, str, str, Callable[[], Any]], Any]:
     """Tools with declared effects, every run in a world of its own."""
     tools = cache.tools(effects=EFFECTS)
@@ -165,6 +184,10 @@ def run(settings: Settings) -> Report:
         tell("model turns, LiteLLM with the gate lifted", judge_models(runs, litellms(max_messages=None)))
     except ImportError as error:
         left_out["LiteLLM"] = f"not installed: {error.name}"
+    try:
+        tell("model turns, GPTCache by its default key", judge_models(runs, gptcaches()))
+    except ImportError as error:
+        left_out["GPTCache"] = f"not installed: {error.name}"
     tell("tool calls, by name and arguments", judge_tools(runs, memoized()))
     return Report(_question(), "%", tuple(rows), (), left_out, {"passes": PASSES, "runs": len(runs)})
 
