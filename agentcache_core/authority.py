@@ -144,7 +144,10 @@ class StoredAuthority:
     def observe(self, found: Stored | Any) -> None:
         """Learn the generation from a read of its record, and with it whether near copies are still proven."""
         space = self.space
-        known = space.generation
+        known, seen = space.generation, space.observed
+        if seen is not None and found and found.data == seen[0] and known is seen[1]:
+            space.trusted_until = self.monotonic + self.max_staleness
+            return
         try:
             generation = decode_generation(found.data) if found else None
         except CorruptFrame:
@@ -160,6 +163,8 @@ class StoredAuthority:
                         space.bans_known = generation is not None and generation.bans == 0
         if generation is None or generation != known:
             self._unproven()
+        known = space.generation
+        space.observed = None if generation is None or known != generation else (bytes(found.data), known)
         space.trusted_until = self.monotonic + self.max_staleness
 
     async def learn(self, tags: Sequence[str]) -> None:

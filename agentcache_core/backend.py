@@ -145,6 +145,14 @@ class SupportsBatch(Protocol):
 
 
 @runtime_checkable
+class SupportsViews(Protocol):
+    """A batch read that copies nothing: as `get_many`, but `data` may be a read-only `memoryview` of what arrived; it
+    stays valid while it is held."""
+
+    def get_views(self, names: Sequence[bytes]) -> list[Stored | Missing]: ...
+
+
+@runtime_checkable
 class SupportsLog(Protocol):
     """A log of changes per topic. `read` answers the events after a position, or None for a GAP: the position is no
     longer held, so the reader must assume that anything may have changed. `after=b""` asks from the oldest held;

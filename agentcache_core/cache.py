@@ -1,6 +1,7 @@
 """The face: `Cache` for threads, `AsyncCache` for event loops, and their views. The same engine is behind both.
 
-A hit in the memory tier takes a short cut past the engine; `tests/core/test_short_cut.py` proves both ways equal.
+A hit in the memory tier takes a short cut past the engine, a blocking hit on the one stored tier the straight way;
+`tests/core/test_short_cut.py` proves all ways equal.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from agentcache_core.beginning import Beginning, begin, store_begun
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import AgentCacheError, ConfigurationError, CorruptFrame
 from agentcache_core.memoize import memoized, memoized_async
-from agentcache_core.model import MISSING, CacheControl, Hit
+from agentcache_core.model import DEFAULT_CONTROL, MISSING, CacheControl, Freshness, Hit
 from agentcache_core.policy.freshness import Duration
 from agentcache_core.prewarm import PrewarmReport, prewarm, prewarm_async
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
 from agentcache_core.savings import SavingsReport
+from agentcache_core.straight import Unsure
 from agentcache_core.upkeep import AsyncUpkeep, Upkeep
 from agentcache_core.view import DEFAULT_WISH
 
@@ -76,6 +78,19 @@ class Cache(Upkeep):
 
     def _long_way(self, request: object, default: Any) -> Any:
         """The value as the engine finds it."""
+        straight = self._straight
+        if straight is not None:
+            self._open()
+            key = self._key(request)
+            found = straight.find(key)
+            if found is None:
+                self._engine.missed(self._space, key)
+                return default
+            if not isinstance(found, Unsure):
+                try:
+                    return self._engine.served(self._space, found, Freshness.FRESH, DEFAULT_WISH)
+                except CorruptFrame:
+                    pass  # of a type that nobody here knows, which the long way tells
         hit = self.lookup(request)
         return default if hit is None else hit.value
 
@@ -148,7 +163,16 @@ class Cache(Upkeep):
             )
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
-        return drive(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request))
+        looked = False
+        if self._straight is not None and wish.control is DEFAULT_CONTROL:
+            found = self._straight.find(key)
+            if found is not None and not isinstance(found, Unsure):
+                try:
+                    return self._engine.served(self._space, found, Freshness.FRESH, wish)
+                except CorruptFrame:
+                    pass
+            looked = found is None
+        return drive(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request, looked=looked))
 
     def keys(self, prefix: str = "") -> list[str]:
         """The live plain keys (text) of this view that begin with `prefix`, by scan, in no promised order."""

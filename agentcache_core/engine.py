@@ -101,7 +101,7 @@ class Engine:
         hit = await self._similar(rt, space, key, wish, request)
         if hit is not None:
             return hit
-        self._count_miss(space, key)
+        self.missed(space, key)
         if self.settings.mode == "replay":
             raise ReplayMiss(await self._nearest(rt, space, key, request))
         return None
@@ -175,7 +175,7 @@ class Engine:
                 request = requests[len(answers)] if requests else None
                 hit = await self._similar(rt, space, key, wish, request)
             if hit is None:
-                self._count_miss(space, key)
+                self.missed(space, key)
                 if self.settings.mode == "replay":
                     raise ReplayMiss(await self._nearest(rt, space, key, request))
             answers.append(hit)
@@ -184,20 +184,14 @@ class Engine:
     def _hit(self, space: Space, key: Key, found: Found, state: Freshness, wish: Wish) -> Hit | None:
         """The hit that an entry is, counted and told; None for a value whose type nobody here knows."""
         try:
-            value = self.value_of(found, wish)
+            value = self.served(space, found, state, wish)
         except CorruptFrame as problem:
             space.counters.because("a value of unknown type")
             self.events.tell(
                 "unreadable", tenant=space.tenant, namespace=space.namespace, kind=key.kind, reason=str(problem)
             )
             return None
-        counters, record = space.counters, found.record
-        counters.hits += 1
-        if state is Freshness.STALE:
-            counters.stale_hits += 1
-        if found.packed:
-            counters.bytes_served += len(found.value)
-        counters.avoided.credit(record)
+        record = found.record
         now = self._now()
         if self.events.active:
             self.events.tell(
@@ -223,14 +217,27 @@ class Engine:
             ttl=None if record.stale_at is None else record.stale_at - now,
         )
 
-    def value_of(self, found: Found, wish: Wish) -> Any:
-        """A fresh copy of a stored value."""
-        return loads(found.value, serializers=self.writer.known(wish)) if found.packed else found.value
+    def served(self, space: Space, found: Found, state: Freshness, wish: Wish) -> Any:
+        """The value of an entry that is a hit, counted. `CorruptFrame` for one whose type nobody here knows."""
+        value = self.value_of(found, wish)
+        counters = space.counters
+        counters.hits += 1
+        if state is Freshness.STALE:
+            counters.stale_hits += 1
+        if found.packed:
+            counters.bytes_served += len(found.value)
+        counters.avoided.credit(found.record)
+        return value
 
-    def _count_miss(self, space: Space, key: Key) -> None:
+    def missed(self, space: Space, key: Key) -> None:
+        """Count a miss and tell it."""
         space.counters.misses += 1
         if self.events.active:
             self.events.tell("miss", tenant=space.tenant, namespace=space.namespace, kind=key.kind)
+
+    def value_of(self, found: Found, wish: Wish) -> Any:
+        """A fresh copy of a stored value."""
+        return loads(found.value, serializers=self.writer.known(wish)) if found.packed else found.value
 
     async def _after_hit(self, rt: Runtime, space: Space, key: Key, found: Found, wish: Wish) -> None:
         """Renew the life of an entry that slides."""
@@ -274,10 +281,12 @@ class Engine:
         wish: Wish,
         *,
         request: object = None,
+        looked: bool = False,
     ) -> Any:
-        """The answer to a key: from the cache, from somebody who is computing it already, or from `function`."""
+        """The answer to a key: from the cache, from somebody who is computing it already, or from `function`.
+        `looked` says that the caller has just found nothing."""
         control = wish.control
-        seen = await self.look(rt, space, key, wish)
+        seen = None if looked else await self.look(rt, space, key, wish)
         if seen is not None:
             found, state = seen
             record, now = found.record, self._now()
@@ -294,7 +303,7 @@ class Engine:
         near = await self._similar(rt, space, key, wish, request, function=function)
         if near is not None:
             return near.value
-        self._count_miss(space, key)
+        self.missed(space, key)
         if self.settings.mode == "replay":
             raise ReplayMiss(await self._nearest(rt, space, key, request))
         if control.only_if_cached:

@@ -53,6 +53,10 @@ class Figures:
         self._due[space] = now + INTERVAL
         return True
 
+    def next_due(self, space: Space) -> float:
+        """When `due` will say so, in monotonic seconds; 0.0 before it was first asked."""
+        return self._due.get(space, 0.0) if self._pid == os.getpid() else 0.0
+
     def _forked(self) -> None:
         """In a forked child: what the parent had counted is the parent's to add."""
         self._pid = os.getpid()

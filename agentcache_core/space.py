@@ -69,6 +69,7 @@ class Space:
         "keys",
         "lock",
         "namespace",
+        "observed",
         "position",
         "prefix",
         "secret",
@@ -88,6 +89,7 @@ class Space:
         self.prefix = self.tenant_prefix + _digest(b"namespace", secret, tenant, namespace)[:8].hex().encode()
         self.counters = Counters()
         self.generation: Generation | None = None
+        self.observed: tuple[bytes, Generation] | None = None  # the record last read, and what it says
         self.tag_epochs: dict[str, bytes] = {}
         self.bans: tuple[Ban, ...] = ()
         self.bans_known = False

@@ -158,14 +158,18 @@ class StoredTier:
         """Await `work` on this tier's backend; trouble of any kind becomes an answer, a count and an event."""
         try:
             answer = await work
-        except BackendError as error:
-            trouble = error
         except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything; the agent must not
+            return self.failed(space, verb, error)
+        self.available = True
+        return answer
+
+    def failed(self, space: Space, verb: str, error: Exception) -> Trouble:
+        """Count and tell what went wrong on this tier's backend."""
+        if isinstance(error, BackendError):
+            trouble = error
+        else:
             trouble = BackendError(f"{type(error).__name__}: {error}")
             trouble.__cause__ = error
-        else:
-            self.available = True
-            return answer
         self.errors += 1
         self.available = False
         space.counters.errors += 1

@@ -32,6 +32,7 @@ from agentcache_core.savings import SavingsReport, savings_of
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.stats import Stats, TierStats, snapshot
+from agentcache_core.straight import straight_way
 from agentcache_core.tier import bytes_of
 from agentcache_core.wish import Wish
 
@@ -181,6 +182,8 @@ class View:
         self._homes: dict[str, Any] = {}
         self._text: Any = near.home(tenant, namespace, "text") if near is not None else {}
         self._twin: Any = None
+        blocking = self._face == "blocking"
+        self._straight = straight_way(core.engine, space, mode=core.settings.mode) if blocking else None
 
     def _like(self: V, tenant: str, namespace: str, *, walled: bool) -> V:
         view = type(self).__new__(type(self))

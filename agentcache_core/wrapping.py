@@ -27,6 +27,7 @@ from agentcache_core.backend import (
     SupportsRange,
     SupportsSweep,
     SupportsTouch,
+    SupportsViews,
     Version,
     supports,
 )
@@ -40,6 +41,7 @@ SCAN_PAGE = 256
 class _Whole(
     Backend,
     SupportsBatch,
+    SupportsViews,
     SupportsLog,
     SupportsLease,
     SupportsCounter,
@@ -117,6 +119,11 @@ class _Batch(Around):
 
     def delete_many(self, names: Sequence[bytes]) -> list[bool]:
         return self.run("delete_many", self.inner.delete_many, names)
+
+
+class _Views(Around):
+    def get_views(self, names: Sequence[bytes]) -> list[Stored | Missing]:
+        return self.run("get_views", self.inner.get_views, names)
 
 
 class _Log(Around):
@@ -232,6 +239,11 @@ class _AsyncBatch(AsyncAround):
         return cast("list[bool]", await self.run("delete_many", self.inner.delete_many, names))
 
 
+class _AsyncViews(AsyncAround):
+    async def get_views(self, names: Sequence[bytes]) -> list[Stored | Missing]:
+        return cast("list[Stored | Missing]", await self.run("get_views", self.inner.get_views, names))
+
+
 class _AsyncLog(AsyncAround):
     async def append(self, topic: bytes, event: bytes) -> bytes:
         return cast(bytes, await self.run("append", self.inner.append, topic, event))
@@ -282,6 +294,7 @@ class _AsyncSweep(AsyncAround):
 
 _POWERS: dict[type, tuple[type[Around], type[AsyncAround]]] = {
     SupportsBatch: (_Batch, _AsyncBatch),
+    SupportsViews: (_Views, _AsyncViews),
     SupportsLog: (_Log, _AsyncLog),
     SupportsLease: (_Lease, _AsyncLease),
     SupportsCounter: (_Counter, _AsyncCounter),

@@ -6,11 +6,15 @@ perhaps compressed), both under one checksum or, with a keyring, under one authe
 
 from __future__ import annotations
 
-import zlib
 from struct import Struct
 from typing import Final, NamedTuple
 
 from agentcache_core.errors import CorruptFrame, UnreadableFrame
+
+try:
+    from zlib_ng.zlib_ng import crc32  # the same sums, four times as fast on large frames
+except ImportError:
+    from zlib import crc32
 
 MAGIC: Final = b"\xacC"
 VERSION: Final = 1
@@ -24,6 +28,7 @@ CLEAR, AES_256_GCM = 0, 1
 _FIXED: Final = Struct(">2sBBBBIIIQ")
 _WHOLE: Final = Struct(">2sBBBBIIIQI")
 _CHECKSUM: Final = Struct(">I")
+_new = tuple.__new__  # a Prefix made from its fields, at a third of the cost of calling it
 PREFIX: Final = _FIXED.size
 OVERHEAD: Final = _FIXED.size + _CHECKSUM.size
 """Bytes that a frame adds to header and body."""
@@ -47,10 +52,10 @@ class Prefix(NamedTuple):
 
 def join(prefix: bytes, sealed: bytes) -> bytes:
     """The frame of packed fields and what follows them."""
-    return b"".join((prefix, _CHECKSUM.pack(zlib.crc32(sealed, zlib.crc32(prefix))), sealed))
+    return b"".join((prefix, _CHECKSUM.pack(crc32(sealed, crc32(prefix))), sealed))
 
 
-def split(frame: bytes, *, content: int, max_size: int) -> Prefix:
+def split(frame: bytes | memoryview, *, content: int, max_size: int) -> Prefix:
     """The fields of `frame`, once its magic, version, sizes and checksum have been found good. What they describe
     begins at `OVERHEAD`.
 
@@ -64,9 +69,9 @@ def split(frame: bytes, *, content: int, max_size: int) -> Prefix:
         raise CorruptFrame("not a frame of AgentCache")
     if version != VERSION:
         raise UnreadableFrame(f"frame version {version}; this program reads version {VERSION}")
-    if zlib.crc32(memoryview(frame)[OVERHEAD:], zlib.crc32(frame[:PREFIX])) != checksum:
+    if crc32(memoryview(frame)[OVERHEAD:], crc32(frame[:PREFIX])) != checksum:
         raise CorruptFrame("the checksum does not match")
-    prefix = Prefix(*fields)
+    prefix = _new(Prefix, fields)
     if prefix.content != content:
         raise CorruptFrame(f"the frame holds content {prefix.content}, expected {content}")
     if prefix.raw_size > max_size:

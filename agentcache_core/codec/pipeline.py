@@ -6,7 +6,7 @@ is stored lets dedup survive a new dictionary, level or key.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from blake3 import blake3
 
@@ -19,9 +19,9 @@ MAX_HEADER: Final = 16 * 1024 * 1024
 
 
 class Opened(NamedTuple):
-    """What a frame held: its header (MessagePack) and its decompressed body."""
+    """What a frame held: its header (MessagePack) and its decompressed body; views of it where a view was opened."""
 
-    header: bytes
+    header: bytes | memoryview
     body: bytes
 
 
@@ -125,7 +125,7 @@ class Pipeline:
         """`seal` without compression, for what must be readable before any dictionary is."""
         return self._wrapped(content, frame.PLAIN, 0, header, len(body), body, bound_to)
 
-    def open(self, content: int, data: bytes, *, max_size: int, bound_to: bytes = b"") -> Opened:
+    def open(self, content: int, data: bytes | memoryview, *, max_size: int, bound_to: bytes = b"") -> Opened:
         """What `seal` was given. Raises `CorruptFrame` for anything else, and never takes more memory than the frame
         itself and `max_size` bytes for the body."""
         prefix = frame.split(data, content=content, max_size=max_size)
@@ -138,7 +138,7 @@ class Pipeline:
             if cipher is None:
                 raise UnreadableFrame("the frame is encrypted, and this cache has no keyring")
             sealed = memoryview(data)[frame.OVERHEAD :]
-            clear, start = cipher.decrypt(sealed, data[: frame.PREFIX] + bound_to, prefix.key), 0
+            clear, start = cipher.decrypt(sealed, bytes(data[: frame.PREFIX]) + bound_to, prefix.key), 0
             if prefix.header_size > len(clear):
                 raise CorruptFrame("the frame is shorter than its header")
         else:
@@ -146,11 +146,11 @@ class Pipeline:
         end = start + prefix.header_size
         return Opened(clear[start:end], self._expand(prefix, clear, end))
 
-    def _expand(self, prefix: frame.Prefix, clear: bytes, start: int) -> bytes:
+    def _expand(self, prefix: frame.Prefix, clear: bytes | memoryview, start: int) -> bytes:
         if prefix.compression == frame.PLAIN:
             if len(clear) - start != prefix.raw_size:
                 raise CorruptFrame(f"the body has {len(clear) - start} bytes where the frame says {prefix.raw_size}")
-            return clear[start:]
+            return cast(bytes, clear[start:])  # a view of a view, which copies nothing
         if prefix.compression != frame.ZSTD:
             raise UnreadableFrame(f"unknown compression {prefix.compression}")
         trained = None

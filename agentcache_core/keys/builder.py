@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from blake3 import blake3
+from ormsgpack import MsgpackEncodeError, packb
 
 from agentcache_core.errors import KeyingError
-from agentcache_core.keys.body import body_of, mapping_body, path_of
+from agentcache_core.keys.body import GENERIC, body_of, mapping_body, path_of
 from agentcache_core.keys.canonical import pack, pack_carefully, pack_quickly
 from agentcache_core.keys.lowering import Typing
 
@@ -81,7 +82,7 @@ class KeyBuilder:
     with the same secret. `KeyingError` names the path of what has no canonical form.
     """
 
-    __slots__ = ("_head", "_key", "namespace", "scheme", "tenant")
+    __slots__ = ("_head", "_key", "_text_head", "namespace", "scheme", "tenant")
 
     def __init__(
         self, *, tenant: str = "", namespace: str = "", secret: bytes | None = None, scheme: int = KEY_SCHEME
@@ -99,6 +100,7 @@ class KeyBuilder:
         self._head = (scheme, tenant, namespace)
         material = pack([bytes(secret or b""), tenant], Typing.WIRE, ("secret", "tenant").__getitem__)
         self._key = blake3(material, derive_key_context=_CONTEXT).digest()
+        self._text_head = pack([*self._head, "text", GENERIC, 0], Typing.WIRE, str)
 
     def key(self, request: object, *, sample: int = 0) -> Key:
         """The key of `request`; `sample` n > 0 is the n-th independent sample of it."""
@@ -119,6 +121,11 @@ class KeyBuilder:
 
     def digest_of(self, request: object, *, sample: int = 0) -> bytes:
         """The digest of `request`, computed now; what `key(request).digest` gives."""
+        if type(request) is str and not sample:  # every field but the last is known
+            try:
+                return blake3(padded(self._text_head + packb(request)), key=self._key).digest()
+            except MsgpackEncodeError:
+                pass  # a lone surrogate, which has a form of its own
         body = body_of(request, sample)
         packed = pack([*self._head, *body[1]], body[2], lambda index: path_of(body, index - 3))
         return blake3(padded(packed), key=self._key).digest()

@@ -16,6 +16,7 @@ from agentcache_core.backend import (
     SupportsLog,
     SupportsRange,
     SupportsTouch,
+    SupportsViews,
 )
 from agentcache_core.clock import Clock
 from agentcache_core.model import MISSING
@@ -49,6 +50,20 @@ class PowerLaws:
         backend.put_many([Put(b"b/%d" % size, bytes([size % 251]) * size) for size in sizes])
         found = backend.get_many([b"b/%d" % size for size in sizes])
         assert [stored.data for stored in found] == [bytes([size % 251]) * size for size in sizes]
+
+    def test_views_tell_what_a_batch_tells_and_stay_as_they_were(self, backend: Any) -> None:
+        _needs(backend, SupportsViews)
+        assert backend.get_views([]) == []
+        sizes = [0, 300_000, 10, 150_000]
+        names = [b"w/%d" % size for size in sizes]
+        backend.put_many([Put(name, b"\x01" * size) for name, size in zip(names, sizes, strict=True)])
+        viewed = backend.get_views([*names, b"absent"])
+        assert viewed == backend.get_many([*names, b"absent"])
+        backend.put_many([Put(name, b"\x02" * size) for name, size in zip(names, sizes, strict=True)])
+        backend.get_views(names)
+        assert [bytes(stored.data) for stored in viewed[:-1]] == [b"\x01" * size for size in sizes]
+        with pytest.raises(TypeError):
+            memoryview(viewed[1].data)[0] = 0
 
     def test_a_batch_of_many_names_is_not_limited(self, backend: Any) -> None:
         _needs(backend, SupportsBatch)

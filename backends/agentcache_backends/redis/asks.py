@@ -65,6 +65,10 @@ class Asks:
         command = (b"MGET", *map(self._value, names))
         return ask([command], lambda replies: unpacked_all(replies[0], self._now()), again=True)
 
+    def raw_many(self, names: Sequence[bytes]) -> Ask[list[bytes | None]]:
+        """The values of some names as Redis has them."""
+        return ask([(b"MGET", *map(self._value, names))], lambda replies: list(replies[0]), again=True)
+
     def put(self, put: Put) -> Ask[Version | None]:
         command, version = self._put(put)
         unconditional = command[0] != b"EVAL"

@@ -12,7 +12,7 @@ import redis.exceptions as theirs
 from hiredis import pack_command
 
 from agentcache_backends.redis.asks import Ask, Asks
-from agentcache_backends.redis.layout import Keys, tagged, unpacked, unpacked_all
+from agentcache_backends.redis.layout import Keys, tagged, unpacked, unpacked_all, viewed_all
 from agentcache_backends.redis.settings import Settings, ours
 from agentcache_backends.redis.wire import SharedWire, Wire
 from agentcache_core.backend import Capabilities, Event, Grant, Put, Stat, Stored, Version
@@ -127,17 +127,21 @@ class RedisBackend:
                     wire.close()
 
     def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
-        if not names:
-            return []
+        return unpacked_all(self._raw_many(names), self._now()) if names else []
+
+    def get_views(self, names: Sequence[bytes]) -> list[Stored | Missing]:
+        return viewed_all(self._raw_many(names), self._now()) if names else []
+
+    def _raw_many(self, names: Sequence[bytes]) -> list[bytes | None]:
         start = self._keys.value
         command: tuple[Any, ...] = (b"MGET", *[start + tagged(name) for name in names])
         try:
-            raws = self._local.wire.quick(pack_command(command))
+            raws: list[bytes | None] = self._local.wire.quick(pack_command(command))
         except (theirs.TimeoutError, TimeoutError) as error:
             raise ours(error, self._settings.shown) from error
         except (AttributeError, theirs.RedisError, OSError):  # as in `get`
-            return self._perform(self._asks.get_many(names))
-        return unpacked_all(raws, self._now())
+            return self._perform(self._asks.raw_many(names))
+        return raws
 
     def put_many(self, puts: Sequence[Put]) -> list[Version | None]:
         return self._perform(self._asks.put_many(puts)) if puts else []

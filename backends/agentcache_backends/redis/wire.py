@@ -20,7 +20,7 @@ from agentcache_backends.redis.asks import Ask
 from agentcache_backends.redis.settings import Settings
 
 _NOTHING: Final = object()
-_READ: Final = 65_536
+_READ: Final = 131_072
 
 
 class Wire:

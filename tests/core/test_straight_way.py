@@ -1,0 +1,107 @@
+"""The straight way of a blocking hit on a stored tier and the way through the engine answer, count and forget alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentcache_core import MISSING, Cache, Cost
+from agentcache_core.clock import ManualClock
+from agentcache_core.testing import DictBackend, FaultyBackend, TornBackend
+
+KEYS = st.sampled_from(["a", "b", b"a", "\ud800", {"model": "m", "messages": []}, {"q": 1}])
+VALUES = st.sampled_from([None, 1, "text", b"bytes", (1, (2,)), [1, [2]], {"a": {"b": []}}, {1, 2}, b"x" * 5000])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), KEYS, VALUES, st.sampled_from([None, 5, 50])),
+        st.tuples(st.just("get"), KEYS),
+        st.tuples(st.just("ask"), KEYS, VALUES),
+        st.tuples(st.just("delete"), KEYS),
+        st.tuples(st.just("advance"), st.sampled_from([1, 4, 30])),
+        st.tuples(st.just("invalidate"), st.sampled_from(["t", "u"])),
+        st.tuples(st.just("ban"), st.sampled_from(["a", "b*"])),
+        st.tuples(st.just("elsewhere"), st.sampled_from(["tag", "set", "clear", "ban"])),
+        st.tuples(st.just("trouble"), st.sampled_from(["get_many", "put"])),
+    ),
+    max_size=30,
+)
+
+
+def _play(tiers: list[Any], clock: ManualClock, steps: list[tuple[Any, ...]], *, listening: bool) -> list[Any]:
+    """What a cache answers and counts; `tiers` end with a DictBackend that another cache writes to as well."""
+    seen: list[Any] = []
+    faulty = FaultyBackend(tiers[-1])
+    options: dict[str, Any] = {"clock": clock, "background": False, "maintenance": "manual", "inline_max": 1024}
+    with Cache([*tiers[:-1], faulty], **options) as cache, Cache(tiers[-1], **options) as other:
+        if listening:
+            cache.events.subscribe(lambda event: None)  # who listens is told of every hit: the long way
+        for step in steps:
+            match step:
+                case ("set", key, value, ttl):
+                    cache.set(key, value, ttl=ttl, tags=["t"], cost=Cost(usd_micros=3))
+                case ("get", key):
+                    value = cache.get(key)
+                    seen.append(value)
+                    if isinstance(value, list):
+                        value.append("changed by its owner")
+                case ("ask", key, value):
+                    seen.append(cache.get_or_compute(key, lambda value=value: value, tags=["u"]))
+                case ("delete", key):
+                    seen.append(cache.delete(key))
+                case ("advance", seconds):
+                    clock.advance(seconds)
+                case ("invalidate", tag):
+                    cache.invalidate(tag=tag)
+                case ("ban", pattern):
+                    cache.invalidate(pattern=pattern)
+                case ("elsewhere", "tag"):
+                    other.invalidate(tag="t")
+                case ("elsewhere", "set"):
+                    other.set("a", "other", tags=["t"])
+                case ("elsewhere", "clear"):
+                    other.invalidate(namespace="")
+                case ("elsewhere", "ban"):
+                    other.invalidate(pattern="?")
+                case ("trouble", verb):
+                    faulty.fail(verb, times=1)
+        faulty.heal()
+        stats = cache.stats()
+    return [*seen, stats.hits, stats.misses, stats.saved, stats.bytes_served, stats.errors]
+
+
+@pytest.mark.parametrize("near", [[], ["memory://"]], ids=["alone", "behind memory"])
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_both_ways_are_equal(near: list[str], steps: list[tuple[Any, ...]]) -> None:
+    answers = []
+    for listening in (False, True):
+        clock = ManualClock(0)
+        answers.append(_play([*near, DictBackend(clock=clock)], clock, steps, listening=listening))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("inline_max", ["1MiB", 0], ids=["inline", "blob"])
+def test_the_straight_way_is_really_taken(inline_max: Any) -> None:
+    with Cache(DictBackend(), background=False, maintenance="manual", inline_max=inline_max) as cache:
+        cache.set("k", "v")
+        assert cache.get("k") == "v"  # the first look-up also asks when figures are due
+        cache._engine.look = None  # type: ignore[method-assign, assignment]  # whoever takes the long way now fails
+        assert cache.get("k") == "v"
+        assert cache.get_or_compute("k", lambda: "computed") == "v"
+        assert cache.get("absent") is MISSING
+
+
+def test_a_damaged_entry_takes_the_long_way_and_is_removed() -> None:
+    backend = DictBackend()
+    torn = TornBackend(backend, None)
+    with Cache(torn, background=False, maintenance="manual") as cache:
+        cache.set("k", "v")
+        assert cache.get("k") == "v"
+        torn.how = "flip"
+        assert cache.get("k") is MISSING
+        torn.how = None
+        assert cache.get("k") is MISSING
+        assert cache.stats().errors
