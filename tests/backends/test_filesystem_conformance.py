@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from agentcache_backends.filesystem.generic import FsspecBackend
 from agentcache_backends.filesystem.layout import flat, make_header, nested, read_header
 from agentcache_backends.filesystem.local import LocalBackend
 from agentcache_backends.filesystem.s3 import AsyncS3Backend, Bucket, S3Backend
+from agentcache_backends.filesystem.together import together
 from agentcache_core.backend import AsyncBackend
-from agentcache_core.clock import Clock
+from agentcache_core.clock import Clock, ManualClock
 from agentcache_core.errors import BackendReadOnly, BackendUnavailable, ConfigurationError, CorruptFrame, ForeignStore
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import AsyncBackendSuite, BackendSuite
@@ -120,10 +123,102 @@ def test_what_a_dead_writer_left_is_swept_and_never_read(tmp_path: Path) -> None
     left = (tmp_path / "store").joinpath(*nested(b"k")).parent / ".0123.new"
     left.write_bytes(b"half")
     assert [found.name for found in store.scan(b"")] == [b"k"]
+    assert store.sweep() == 0
     assert left.exists()
     os.utime(left, (0, 0))
-    assert [found.name for found in store.scan(b"")] == [b"k"]
+    assert store.sweep() == 1
     assert not left.exists()
+    assert store.get(b"k")
+
+
+def _stores(place: Path, clock: Clock) -> list[Any]:
+    return [
+        LocalBackend(place / "local", clock=clock),
+        FsspecBackend(fsspec.filesystem("local"), str(place / "generic"), clock=clock),
+    ]
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_has_expired_is_reclaimed_by_a_sweep_and_what_lives_stays(tmp_path: Path) -> None:
+    clock = ManualClock(1_000.0)
+    for store, folder in zip(_stores(tmp_path, clock), ("local", "generic"), strict=True):
+        store.put(b"space/e/old", b"x" * 10_000, expires_at=clock.now() + 10)
+        store.put(b"space/e/kept", b"y" * 10_000, expires_at=clock.now() + 100)
+        store.put(b"short", b"z", expires_at=clock.now() + 10)
+        assert store.sweep() == 0
+        clock.advance(50)
+        assert store.sweep() == 2
+        assert 10_000 < _bytes_in(tmp_path / folder) < 11_000
+        assert [found.name for found in store.scan(b"")] == [b"space/e/kept"]
+
+
+def test_what_others_put_into_the_folder_is_passed_over(tmp_path: Path) -> None:
+    store = LocalBackend(tmp_path / "store")
+    store.put(b"space/e/k", b"x")
+    store.put(b"short", b"y")
+    for foreign in ("lost+found", "_/lost+found", b"space".hex() + "/.Trash", b"space".hex() + "/ab/cd"):
+        (tmp_path / "store" / foreign).mkdir(parents=True)
+    (tmp_path / "store" / "ef").symlink_to("/")
+    (tmp_path / "store" / "README").write_text("not ours")
+    assert sorted(found.name for found in store.scan(b"")) == [b"short", b"space/e/k"]
+    assert store.sweep() == 0
+
+
+def test_a_writer_that_was_stopped_delays_others_by_their_timeout_at_most(tmp_path: Path) -> None:
+    store = LocalBackend(tmp_path / "store", timeout=0.05)
+    store.put(b"k", b"x")
+    lock = (tmp_path / "store").joinpath(*nested(b"k")).parent / ".lock"
+    with lock.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BackendUnavailable, match="another writer"):
+            store.put(b"k", b"y")
+        assert store.get(b"k").data == b"x"  # type: ignore[union-attr]  # readers take no lock
+    assert store.put(b"k", b"z") is not None
+    assert [path.name for path in lock.parent.iterdir() if path.suffix == ".new"] == []
+
+
+def test_names_alike_in_their_first_bytes_are_listed_in_order(tmp_path: Path) -> None:
+    names = [b"n" * 100 + bytes([number]) * 20 for number in range(12)]
+    store = _stores(tmp_path, ManualClock())[1]
+    for name in names:
+        store.put(name, name)
+    assert [found.name for found in store.scan(b"n")] == names
+    assert [found.name for found in store.scan(b"n", after=names[4])] == names[5:]
+
+
+def test_a_slow_batch_goes_on_side_by_side() -> None:
+    beside = threading.Barrier(4)
+
+    def work(item: int) -> int:
+        if item:
+            beside.wait(30)  # passes only when four are under way at once
+        return item * 2
+
+    assert together(work, range(5), quick=0.0) == [0, 2, 4, 6, 8]
+    with pytest.raises(ZeroDivisionError):
+        together(lambda item: 1 // item, [1, 0, 1], quick=0.0)
+
+
+@pytest.mark.s3
+def test_a_forked_child_reaches_a_remote_file_system_anew(s3_url: str) -> None:
+    url = parse_url(s3_url)
+    options = {"endpoint_url": url.options["endpoint"], "key": "testing", "secret": "testing"}
+    store = FsspecBackend(fsspec.filesystem("s3", **options), f"{url.host}{url.path}")
+    store.put(b"k", b"x")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            found = store.get(b"k")
+            code = 0 if found and found.data == b"x" and store.put(b"of the child", b"y") else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.get(b"of the child")
+    assert store.get(b"k")
 
 
 def test_urls_name_folders_buckets_and_other_file_systems(tmp_path: Path) -> None:

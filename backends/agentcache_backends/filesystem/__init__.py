@@ -35,12 +35,13 @@ def _open_local(url: StoreUrl) -> LocalBackend:
         raise ConfigurationError(f"file:// takes a path: write file:///folder, got {url.shown}")
     options = Options(url)
     durability = options.choice("durability", ("normal", "full"), "normal")
+    timeout = options.duration("timeout", url.deadline)
     options.finish()
     if url.path in ("", "/"):
         raise ConfigurationError(
             f"file:// needs the path of a folder, such as file:///var/cache/agent, got {url.shown}"
         )
-    return LocalBackend(url.path, durability="full" if durability == "full" else "normal")
+    return LocalBackend(url.path, durability="full" if durability == "full" else "normal", timeout=timeout)
 
 
 def _open_s3(url: StoreUrl, face: Face) -> Backend | AsyncBackend:

@@ -6,12 +6,15 @@ capabilities say so, and the engine keeps what needs more on another tier.
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
-from agentcache_backends.filesystem.layout import FIXED, flat, header_size, make_header, read_header
-from agentcache_core.backend import MAX_NAME, Capabilities, Stat, Stored, Version
+from agentcache_backends.filesystem.layout import FIXED, LONGEST, Header, flat, header_size, make_header, read_header
+from agentcache_backends.filesystem.together import together
+from agentcache_core.backend import MAX_NAME, Capabilities, Put, Stat, Stored, Version
 from agentcache_core.clock import SYSTEM_CLOCK, Clock
 from agentcache_core.errors import BackendClosed, BackendError, BackendReadOnly, BackendUnavailable, CorruptFrame
 from agentcache_core.model import MISSING, Missing
@@ -23,11 +26,20 @@ class FsspecBackend:
     capabilities = Capabilities(durable=True, shared=True, conditional_put=False, ordered_scan=True)
 
     def __init__(self, fs: Any, folder: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._fs = fs
+        self._opened, self._pid = fs, os.getpid()
         self._folder = folder.rstrip("/")
         self._now = clock.now
         self._closed = False
         self._ask(self._fs.makedirs, self._folder, exist_ok=True)
+
+    @property
+    def _fs(self) -> Any:
+        """This process's file system: a forked child opens its own, with sockets and an event loop of its own."""
+        if self._pid != os.getpid():
+            fs = self._opened
+            self._opened = type(fs)(*fs.storage_args, **{**fs.storage_options, "skip_instance_cache": True})
+            self._pid = os.getpid()
+        return self._opened
 
     def _ask(self, verb: Any, *args: Any, **options: Any) -> Any:
         """One call of the file system; its exceptions become ours, but for an absent file."""
@@ -102,7 +114,16 @@ class FsspecBackend:
         return True
 
     def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
-        return [self.get(name) for name in names]
+        return together(self.get, names)
+
+    def put_many(self, puts: Sequence[Put]) -> list[Version | None]:
+        return together(
+            lambda p: self.put(p.name, p.data, expires_at=p.expires_at, if_absent=p.if_absent, if_version=p.if_version),
+            puts,
+        )
+
+    def delete_many(self, names: Sequence[bytes]) -> list[bool]:
+        return together(self.delete, names)
 
     def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[Stat]:
         if self._closed:
@@ -110,23 +131,68 @@ class FsspecBackend:
         return self._scan(prefix, after)
 
     def _scan(self, prefix: bytes, after: bytes) -> Iterator[Stat]:
+        start = prefix[:LONGEST].hex()
+        items = (item for item in self._listed() if _leaf(item).startswith(start))
+        # Names alike in their first bytes are told apart by a hash: their order stands in their headers.
+        for _, alike in groupby(items, key=lambda item: _leaf(item)[: 2 * LONGEST]):
+            for header, item in sorted(self._headers(alike), key=lambda pair: pair[0].name):
+                if header.name.startswith(prefix) and header.name > after and not header.gone(self._now()):
+                    yield Stat(
+                        header.name, item["size"] - header.size, _modified(item), header.expires_at, header.version
+                    )
+
+    def _listed(self, *, leftovers: bool = False) -> list[dict[str, Any]]:
+        """The files of the folder in the order of their names; those that a writer left beside only where asked for."""
         try:
-            listed = self._ask(self._fs.ls, self._folder, detail=True)
+            listed = self._ask(self._fs.ls, self._folder, detail=True, refresh=True)
         except FileNotFoundError:
-            return
-        start = f"{self._folder.rsplit('/', 1)[-1]}/{prefix[:100].hex()}"
-        for item in sorted(listed, key=lambda item: str(item["name"])):
-            leaf = item["name"].rsplit("/", 1)[-1]
-            if leaf.startswith("~") or not f"{self._folder.rsplit('/', 1)[-1]}/{leaf}".startswith(start):
-                continue
+            return []
+        files = [item for item in listed if item.get("type") != "directory"]
+        return sorted((item for item in files if _leaf(item).startswith("~") is leftovers), key=_leaf)
+
+    def _headers(self, items: Iterable[dict[str, Any]]) -> list[tuple[Header, dict[str, Any]]]:
+        """The headers of some files, those that are gone or not ours left out. Values are not read."""
+
+        def one(item: dict[str, Any]) -> tuple[Header, dict[str, Any]] | None:
             try:
-                header = read_header(self._ask(self._fs.cat_file, item["name"], start=0, end=FIXED + MAX_NAME))
+                return read_header(self._ask(self._fs.cat_file, item["name"], start=0, end=FIXED + MAX_NAME)), item
             except (FileNotFoundError, CorruptFrame):
-                continue
-            if header.name.startswith(prefix) and header.name > after and not header.gone(self._now()):
-                modified = item.get("mtime") or item.get("created") or 0.0
-                at = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
-                yield Stat(header.name, item["size"] - header.size, at, header.expires_at, header.version)
+                return None
+
+        return [pair for pair in together(one, list(items)) if pair is not None]
+
+    def sweep(self, *, older_than: float = 3600.0) -> int:
+        """Remove values that have expired, and what writers that died more than `older_than` seconds ago left beside.
+
+        A value that is written anew in the very moment of its removal may be removed with the old one: a miss.
+        """
+        removed = 0
+        for item in self._listed(leftovers=True):
+            if self._now() - _modified(item) > older_than:
+                removed += self._remove(item["name"])
+        for header, item in self._headers(self._listed()):
+            if header.gone(self._now()):
+                again = self._headers([item])
+                if again and again[0][0].version == header.version:
+                    removed += self._remove(item["name"])
+        return removed
+
+    def _remove(self, path: str) -> bool:
+        try:
+            self._ask(self._fs.rm_file, path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def close(self) -> None:
         self._closed = True
+
+
+def _leaf(item: dict[str, Any]) -> str:
+    return str(item["name"]).rsplit("/", 1)[-1]
+
+
+def _modified(item: dict[str, Any]) -> float:
+    """When a file was written, in wall-clock seconds; 0.0 where the file system does not say."""
+    at = item.get("mtime") or item.get("LastModified") or item.get("updated") or item.get("created") or 0.0
+    return float(at.timestamp()) if hasattr(at, "timestamp") else float(at)

@@ -7,11 +7,13 @@ import errno
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, ParamSpec, TypeVar
 
 from agentcache_backends.filesystem.layout import MAGIC, Header, header_size, make_header, nested, read_header
+from agentcache_backends.filesystem.together import together
 from agentcache_core.backend import MAX_NAME, Capabilities, Put, Stat, Stored, Version
 from agentcache_core.clock import SYSTEM_CLOCK, Clock
 from agentcache_core.errors import (
@@ -29,18 +31,28 @@ P = ParamSpec("P")
 T = TypeVar("T")
 MARK = "agentcache-files-1"
 LEFTOVER_SECONDS = 3600.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalBackend:
-    """Values as files under one folder that is ours alone. `durability="full"` syncs each file and its folder."""
+    """Values as files under one folder that is ours alone. `durability="full"` syncs each file and its folder.
+
+    A write waits at most `timeout` seconds for another writer of its folder, then raises `BackendUnavailable`.
+    """
 
     capabilities = Capabilities(durable=True, shared=True, ordered_scan=False, native_deadline=True)
 
     def __init__(
-        self, folder: str | Path, *, durability: Literal["normal", "full"] = "normal", clock: Clock = SYSTEM_CLOCK
+        self,
+        folder: str | Path,
+        *,
+        durability: Literal["normal", "full"] = "normal",
+        timeout: float = 5.0,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._folder = Path(folder)
+        self._timeout = timeout
         self._full = durability == "full"
         self._now = clock.now
         self._closed = False
@@ -122,7 +134,7 @@ class LocalBackend:
                 if self._full:
                     file.flush()
                     os.fsync(file.fileno())
-            with _locked(path.parent):
+            with _locked(path.parent, self._timeout):
                 if (if_absent or if_version is not None) and not self._holds(path, name, if_absent, if_version):
                     beside.unlink()
                     return None
@@ -167,7 +179,7 @@ class LocalBackend:
     def _delete(self, path: Path, name: bytes, if_version: Version | None) -> bool:
         if not path.parent.is_dir():
             return False
-        with _locked(path.parent):
+        with _locked(path.parent, self._timeout):
             present = self._header(path, name)
             if if_version is not None and (present is None or present.version != if_version):
                 return False
@@ -176,19 +188,19 @@ class LocalBackend:
             return present is not None
 
     def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
-        return [self.get(name) for name in names]
+        return together(self.get, names)
 
     def put_many(self, puts: Sequence[Put]) -> list[Version | None]:
-        return [
-            self.put(p.name, p.data, expires_at=p.expires_at, if_absent=p.if_absent, if_version=p.if_version)
-            for p in puts
-        ]
+        return together(
+            lambda p: self.put(p.name, p.data, expires_at=p.expires_at, if_absent=p.if_absent, if_version=p.if_version),
+            puts,
+        )
 
     def delete_many(self, names: Sequence[bytes]) -> list[bool]:
-        return [self.delete(name) for name in names]
+        return together(self.delete, names)
 
     def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[Stat]:
-        """Every living name with a prefix, in no order. Leftovers of crashed writers are removed on the way."""
+        """Every living name with a prefix, in no order. What is not ours in the folder is passed over."""
         if self._closed:
             raise BackendClosed("this file store was closed")
         return self._scan(prefix, after)
@@ -202,42 +214,69 @@ class LocalBackend:
 
     def _folders(self, prefix: bytes) -> Iterator[Path]:
         """The innermost folders that may hold names with a prefix."""
-        for top in self._folder.iterdir():
-            if not top.is_dir():
-                continue
-            if top.name == "_":
-                yield from (shard for shard in top.iterdir() if _fits(bytes.fromhex(shard.name), prefix))
-                continue
-            first = bytes.fromhex(top.name) + b"/"
-            if not _fits(first, prefix):
-                continue
-            for second in top.iterdir():
-                start = first + bytes.fromhex(second.name) + b"/"
-                if _fits(start, prefix):
-                    yield from (shard for shard in second.iterdir() if _fits(start + bytes.fromhex(shard.name), prefix))
+        yield from (shard for _, shard in _ours(self._folder / "_", b"", prefix))
+        for first, top in _ours(self._folder, b"", prefix, end=b"/"):
+            for second, inside in _ours(top, first, prefix, end=b"/"):
+                yield from (shard for _, shard in _ours(inside, second, prefix))
 
     def _stat(self, path: Path) -> Stat | None:
         if path.name.startswith("."):
-            self._sweep(path)
             return None
         try:
             found = _read(path, (0, 0))
             status = path.stat(follow_symlinks=False)
-        except (FileNotFoundError, CorruptFrame):
+        except (FileNotFoundError, IsADirectoryError, CorruptFrame):
             return None
         if found is None or found[0].gone(self._now()):
             return None
         header = found[0]
         return Stat(header.name, status.st_size - header.size, status.st_mtime, header.expires_at, header.version)
 
-    def _sweep(self, path: Path) -> None:
-        """Remove what a writer that died left beside."""
-        with contextlib.suppress(FileNotFoundError):
-            if path.suffix == ".new" and self._now() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                path.unlink()
+    def sweep(self, *, older_than: float = LEFTOVER_SECONDS) -> int:
+        """Remove values that have expired, and what writers left beside that died over `older_than` seconds ago."""
+        if self._closed:
+            raise BackendClosed("this file store was closed")
+        return sum(
+            _guarded(self._reclaim, path, older_than)
+            for folder in _guarded(list, self._folders(b""))
+            for path in _guarded(list, folder.iterdir())
+        )
+
+    def _reclaim(self, path: Path, older_than: float) -> bool:
+        """Remove one file if nobody can read it any more; answers whether it was."""
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, CorruptFrame):
+            if path.name.startswith("."):
+                left = path.suffix == ".new" and self._now() - path.stat().st_mtime > older_than
+                if left:
+                    path.unlink()
+                return left
+            if self._has_expired(path):
+                with _locked(path.parent, self._timeout):
+                    if self._has_expired(path):  # nobody has written it anew meanwhile
+                        path.unlink()
+                        return True
+        return False
+
+    def _has_expired(self, path: Path) -> bool:
+        found = _read(path, (0, 0))
+        return found is not None and found[0].gone(self._now())
 
     def close(self) -> None:
         self._closed = True
+
+
+def _ours(folder: Path, start: bytes, prefix: bytes, *, end: bytes = b"") -> Iterator[tuple[bytes, Path]]:
+    """The folders in a folder that may hold names with a prefix, each with how those names begin: `start`, the bytes
+    the folder stands for, `end`. What others put there (`lost+found`, a link) is passed over."""
+    if not folder.is_dir():
+        return
+    for inside in sorted(folder.iterdir()):
+        try:
+            begun = start + bytes.fromhex(inside.name) + end
+        except ValueError:
+            continue
+        if _fits(begun, prefix) and inside.is_dir() and not inside.is_symlink():
+            yield begun, inside
 
 
 def _fits(start: bytes, prefix: bytes) -> bool:
@@ -260,11 +299,21 @@ def _read(path: Path, part: tuple[int, int] | None) -> tuple[Header, bytes] | No
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The only writer in a folder, of all threads and processes."""
+def _locked(folder: Path, timeout: float) -> Iterator[None]:
+    """The only writer in a folder, of all threads and processes. `BackendUnavailable` after `timeout` seconds: a writer
+    that was stopped may hold the lock for ever."""
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        until, pause = time.monotonic() + timeout, FIRST_PAUSE
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise BackendUnavailable(f"file store: another writer holds {folder} locked") from None
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
         yield
     finally:
         os.close(handle)
