@@ -20,7 +20,8 @@ from agentcache_core.store import ledger as ledger_room
 from agentcache_core.store.blobs import GRACE, Blobs
 from agentcache_core.store.entries import BlobRef
 from agentcache_core.store.ledger import Ledger, tenants
-from agentcache_core.store.sweep import sweep, verify
+from agentcache_core.store.sweep import sweep
+from agentcache_core.store.verify import verify
 from agentcache_core.testing import DictBackend, ManualClock
 from agentcache_core.testing.driving import Stepwise
 from agentcache_core.verdicts import Verdicts
