@@ -255,7 +255,9 @@ class Maintenance:
         policy: Policy,
         prices: dict[str, Prices],
     ) -> None:
-        now, stored = self._now(), self._tiers.stored
+        now = self._now()
+        # What lies on the authority stays there, and nothing is moved to tiers that are colder still.
+        stored = self._tiers.stored[: self._tiers.stored.index(self._authority) + 1]
         places = [place_of(tier, prices) for tier in stored]
         ledgers = [self._ledger(rt, space, tier) for tier in stored]
         found = await self._guarded(self._authority, report, survey(rt, space, ledgers, self._authority, judged))
@@ -266,7 +268,7 @@ class Maintenance:
         report.plan = replace(report.plan, moves=wanted)
         if report.dry_run:
             return
-        mover = Mover(rt, space, stored, self._authority)
+        mover = Mover(rt, space, stored, self._authority, clock=self._settings.clock, go_on=ledgers[-1].go_on)
         for move in wanted:
             work = mover.make(move, found)
             if await self._guarded(stored[min(move.source, move.target)], report, work):
