@@ -230,7 +230,7 @@ class _NearStore:
             raise BackendFull(f"the memory tier does not take parts of {len(data)} bytes")
         return b""
 
-    async def delete(self, name: bytes) -> bool:
+    async def delete(self, name: bytes, *, if_version: bytes | None = None) -> bool:
         return self._near.remove(self._home, name)
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 import ormsgpack
 
 from agentcache_core import access
-from agentcache_core.codec.dictionary import MOST_SAMPLES, train
+from agentcache_core.codec.dictionary import MOST_SAMPLES, DictionarySet, train
+from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError
 from agentcache_core.moves import Mover, survey
 from agentcache_core.policy.placement import LIST_PRICES, Place, Plan, Policy, Prices, Rules, plan
@@ -21,11 +22,12 @@ from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Ban, Generation, Space
 from agentcache_core.store.blobs import GRACE
-from agentcache_core.store.dictionaries import save
+from agentcache_core.store.dictionaries import load_all, save
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.store.ledger import ASSET_KIND, Ledger, tenants
-from agentcache_core.store.sweep import SweepReport, VerifyReport, sweep, verify
+from agentcache_core.store.sweep import SweepReport, sweep
 from agentcache_core.store.vectors import prune_vectors
+from agentcache_core.store.verify import Checks, VerifyReport, verify
 from agentcache_core.tier import StoredTier
 from agentcache_core.tiering import Tiers
 from agentcache_core.verdicts import Verdicts
@@ -117,17 +119,41 @@ class Maintenance:
         """Sweep every tenant on every tier, for an operator. Entries are judged by generation and bans only, since
         tags need each tenant's secret; of a tenant whose frames cannot be read no blob is removed."""
         report = MaintenanceReport(dry_run)
+        settings = self._settings
         for tier in self._tiers.stored:
             for digits in await self._guarded(tier, report, tenants(tier.store(rt.face))) or ():
-                space = Space("", "", self._settings.secret)
+                space = Space("", "", settings.secret)
                 space.tenant_prefix = digits
-                judged = Verdicts(self._authority.store(rt.face), space, self._authority.pipeline(space), tags=False)
-                await self._sweep(rt, space, tier, judged, report, grace)
+                # Of its own, so that no tenant's dictionary is ever used for what another one writes.
+                held, pipeline = DictionarySet(), Pipeline(secret=settings.secret, keyring=settings.keyring)
+                pipeline.use(held)
+                await self._guarded(tier, report, load_all(tier.store(rt.face), pipeline, digits, held))
+                judged = Verdicts(self._authority.store(rt.face), space, pipeline, tags=False)
+                await self._sweep(rt, space, tier, judged, report, grace, pipeline)
         return report
 
     async def verify(self, rt: Runtime, space: Space, *, repair: bool = False) -> dict[str, VerifyReport]:
         """Read everything of a tenant back, tier by tier. Raises `BackendError`."""
-        return {tier.name: await verify(self._ledger(rt, space, tier), repair=repair) for tier in self._tiers.stored}
+        reports: dict[str, VerifyReport] = {}
+        mended: set[bytes] = set()
+        parts = Checks(self._ledger(rt, space, self._authority), repair=repair)
+        authority_first = sorted(self._tiers.stored, key=lambda tier: tier is not self._authority)
+        for tier in authority_first:
+            await tier.prepare(rt, space)
+            ledger = parts.ledger if tier is self._authority else self._ledger(rt, space, tier)
+            reports[tier.name] = await verify(ledger, repair=repair, parts=parts, mended=mended)
+        for prefix in mended:
+            await self._distrust(rt, space, prefix)
+        return {tier.name: reports[tier.name] for tier in self._tiers.stored}
+
+    async def _distrust(self, rt: Runtime, space: Space, prefix: bytes) -> None:
+        """See that no near copy of a namespace is served before it was compared with what is stored now."""
+        named = [known for known in self._mine(space) if known.prefix == prefix]
+        meant = named[0] if named else Space(space.tenant, "", self._settings.secret)
+        meant.prefix = prefix
+        await self._tiers.of(rt, meant).bump(cut=False)
+        for known in named:
+            self._tiers.drop_near(known)
 
     @property
     def _authority(self) -> StoredTier:
@@ -135,8 +161,14 @@ class Maintenance:
         assert authority is not None
         return authority
 
-    def _ledger(self, rt: Runtime, space: Space, tier: StoredTier) -> Ledger:
-        return Ledger(tier.store(rt.face), tier.pipeline(space), space.tenant_prefix, stopping=self._stopping)
+    def _ledger(self, rt: Runtime, space: Space, tier: StoredTier, pipeline: Pipeline | None = None) -> Ledger:
+        return Ledger(
+            tier.store(rt.face),
+            pipeline or tier.pipeline(space),
+            space.tenant_prefix,
+            stopping=self._stopping,
+            keeps_parts=tier is self._authority,
+        )
 
     def _mine(self, space: Space) -> list[Space]:
         return [known for known in self._spaces() if known.tenant == space.tenant]
@@ -150,9 +182,16 @@ class Maintenance:
                 await self._guarded(self._authority, report, written)
 
     async def _sweep(
-        self, rt: Runtime, space: Space, tier: StoredTier, judged: Verdicts, report: MaintenanceReport, grace: float
+        self,
+        rt: Runtime,
+        space: Space,
+        tier: StoredTier,
+        judged: Verdicts,
+        report: MaintenanceReport,
+        grace: float,
+        pipeline: Pipeline | None = None,
     ) -> None:
-        ledger = self._ledger(rt, space, tier)
+        ledger = self._ledger(rt, space, tier, pipeline)
         work = sweep(ledger, now=self._now(), grace=grace, dead=judged.dead, dry_run=report.dry_run)
         swept = await self._guarded(tier, report, work)
         reclaim = getattr(ledger.store, "sweep", None)
@@ -216,7 +255,9 @@ class Maintenance:
         policy: Policy,
         prices: dict[str, Prices],
     ) -> None:
-        now, stored = self._now(), self._tiers.stored
+        now = self._now()
+        # What lies on the authority stays there, and nothing is moved to tiers that are colder still.
+        stored = self._tiers.stored[: self._tiers.stored.index(self._authority) + 1]
         places = [place_of(tier, prices) for tier in stored]
         ledgers = [self._ledger(rt, space, tier) for tier in stored]
         found = await self._guarded(self._authority, report, survey(rt, space, ledgers, self._authority, judged))
@@ -227,7 +268,7 @@ class Maintenance:
         report.plan = replace(report.plan, moves=wanted)
         if report.dry_run:
             return
-        mover = Mover(rt, space, stored, self._authority)
+        mover = Mover(rt, space, stored, self._authority, clock=self._settings.clock, go_on=ledgers[-1].go_on)
         for move in wanted:
             work = mover.make(move, found)
             if await self._guarded(stored[min(move.source, move.target)], report, work):

@@ -1,17 +1,20 @@
 """Moves between tiers: what is where, and copying or removing it so that a crash at any step loses nothing.
 
 A promotion copies into a hotter tier; a demotion first sees that the authority has the entry, then removes exactly
-the copy that was looked at. Assets stay where their parts are.
+the copy that was looked at. Assets stay where their parts are. A copy that an overwrite or a removal may have missed
+(the generation says so) goes nowhere, least of all onto the authority.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from agentcache_core.access import read_all
+from agentcache_core.authority import decode_generation
 from agentcache_core.backend import Version
+from agentcache_core.clock import Clock
 from agentcache_core.errors import CorruptFrame
 from agentcache_core.policy.placement import Access, Item, Move
 from agentcache_core.runtime import Runtime
@@ -19,10 +22,16 @@ from agentcache_core.space import Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.store.ledger import ASSET_KIND, PREFIX_SIZE, Ledger
 from agentcache_core.tier import StoredTier
+from agentcache_core.tiering import TOMBSTONE
 from agentcache_core.verdicts import Verdicts
 
 MOST_ITEMS: Final = 1_000_000
 BYTES_PER_SECOND: Final = 50_000_000
+MOVES_PER_SECOND: Final = 100
+BURST: Final = 0.1
+"""Seconds by which moves may run ahead of their rate before one waits."""
+LONGEST_SLEEP: Final = 0.5
+"""Seconds after which a waiting mover looks whether it should end."""
 _NO_USE: Final = Access()
 
 
@@ -82,19 +91,46 @@ async def survey(
     return found
 
 
-class Mover:
-    """Makes moves at a bounded rate of bytes."""
+class Pace:
+    """At most so many moves and bytes a second: `delay(now, size)` takes the next turn for a move of `size` bytes and
+    answers the seconds to wait for it. `now` is monotonic seconds. Short delays are saved up to `BURST`."""
 
-    def __init__(self, rt: Runtime, space: Space, tiers: Sequence[StoredTier], authority: StoredTier) -> None:
+    def __init__(self, *, moves: float = MOVES_PER_SECOND, size: float = BYTES_PER_SECOND) -> None:
+        self._moves = moves
+        self._size = size
+        self._free = float("-inf")
+
+    def delay(self, now: float, size: int) -> float:
+        wait = max(0.0, self._free - now)
+        self._free = max(now, self._free) + max(1 / self._moves, size / self._size)
+        return wait if wait > BURST else 0.0
+
+
+class Mover:
+    """Makes moves, at a bounded rate. `go_on()` raises when no further move should be made."""
+
+    def __init__(
+        self,
+        rt: Runtime,
+        space: Space,
+        tiers: Sequence[StoredTier],
+        authority: StoredTier,
+        *,
+        clock: Clock,
+        go_on: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
+    ) -> None:
         self._rt = rt
         self._space = space
         self._tiers = tiers
         self._authority = authority
-        self._owed = 0.0
+        self._clock = clock
+        self._go_on = go_on
+        self._pace = pace or Pace()
 
     async def make(self, move: Move, found: Survey) -> bool:
         """Make one move; answers whether it was made (not when the entry changed meanwhile). `BackendError`."""
-        await self._pace(move.size)
+        await self._wait(self._pace.delay(self._clock.monotonic(), move.size))
         if move.verb == "promote":
             return await self._copy(move.name, self._tiers[move.source], self._tiers[move.target])
         hot = self._tiers[move.source]
@@ -105,23 +141,50 @@ class Mover:
         version = found.version(move.name, move.source)
         return bool(await hot.store(self._rt.face).delete(move.name, if_version=version))
 
+    async def _wait(self, seconds: float) -> None:
+        self._go_on()
+        while seconds > 0:
+            await self._rt.sleep(min(seconds, LONGEST_SLEEP))
+            seconds -= LONGEST_SLEEP
+            self._go_on()
+
     async def _safe(self, name: bytes, hot: StoredTier) -> bool:
         """See that the authority has what the hot tier is about to lose."""
         held = await self._record(name, self._authority)
         if held is not None:
             mine = await self._record(name, hot)
-            return mine is not None and (held.lineage, held.seq) >= (mine.lineage, mine.seq)
+            return mine is not None and held.lineage == mine.lineage and held.seq >= mine.seq
         return await self._copy(name, hot, self._authority)
 
     async def _copy(self, name: bytes, source: StoredTier, target: StoredTier) -> bool:
+        now = self._clock.now()
         record = await self._record(name, source)
-        if record is None:
+        if record is None or record.kind == TOMBSTONE:
+            return False
+        if record.expires_at is not None and record.expires_at <= now:
+            return False
+        if target is not self._authority and not target.takes(record.size):
+            return False
+        if source is not self._authority and not await self._stands(name, record):
             return False
         if record.blob is not None:
-            payload = await source.blobs(self._rt, self._space).get(record.blob)
+            try:
+                payload = await source.blobs(self._rt, self._space).get(record.blob)
+            except CorruptFrame:
+                return False  # a miss, which the next reader tells
             record = replace(record, payload=payload, blob=None)
-        written = await target.put_named(self._rt, self._space, name, record, {"if_absent": True})
-        return written is not None
+        kept = target.limited(record, now)
+        return await target.put_named(self._rt, self._space, name, kept, {"if_absent": True}) is not None
+
+    async def _stands(self, name: bytes, record: EntryRecord) -> bool:
+        """Whether a copy of a tier that is not the authority is known not to have missed an overwrite or a removal. The
+        generation is read after the copy was."""
+        found = await self._authority.store(self._rt.face).get(name[:PREFIX_SIZE] + b"/g")
+        try:
+            generation = decode_generation(found.data) if found else None
+        except CorruptFrame:
+            return False
+        return generation is not None and record.lineage == generation.lineage and record.seq >= generation.lost
 
     async def _record(self, name: bytes, tier: StoredTier) -> EntryRecord | None:
         stored = await tier.store(self._rt.face).get(name)
@@ -131,9 +194,3 @@ class Mover:
             return tier.decode(self._space, name, stored)
         except CorruptFrame:
             return None
-
-    async def _pace(self, size: int) -> None:
-        self._owed += size / BYTES_PER_SECOND
-        if self._owed > 0.1:
-            await self._rt.sleep(self._owed)
-            self._owed = 0.0

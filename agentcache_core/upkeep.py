@@ -8,7 +8,7 @@ from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.model import Asset
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
 from agentcache_core.store.reading import AssetReader, AsyncAssetReader
-from agentcache_core.store.sweep import VerifyReport
+from agentcache_core.store.verify import VerifyReport
 from agentcache_core.view import DEFAULT_WISH, View
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from agentcache_core.backend import Stat
 from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
-from agentcache_core.errors import CorruptFrame, MissingBlob
+from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
 from agentcache_core.store.entries import BlobRef
 
 DIGEST_SIZE: Final = 32
@@ -189,11 +189,24 @@ class Blobs:
             raise CorruptFrame(f"blob {ref.digest.hex()[:16]} holds other bytes than its name says")
 
     async def discard(self, refs: Iterable[BlobRef]) -> int:
-        """Remove blobs that were found damaged, so that the next write of the same payload stores them anew."""
+        """Remove blobs that were found damaged, so that the next write of the same payload stores them anew; answers
+        how many. Each is looked at once more and goes only in that version: somebody may have mended it meanwhile."""
         removed = 0
         for ref in refs:
-            removed += bool(await self._store.delete(self.name(ref.digest)))
+            name = self.name(ref.digest)
+            stored = await self._store.get(name)
+            if stored and self._damaged(ref, stored.data):
+                removed += bool(await self._store.delete(name, if_version=stored.version))
         return removed
+
+    def _damaged(self, ref: BlobRef, sealed: bytes) -> bool:
+        """Whether a frame is not the blob its name says; False for one that another program may read."""
+        try:
+            return self._pipeline.digest(self.opened(ref, sealed)) != ref.digest
+        except UnreadableFrame:
+            return False
+        except CorruptFrame:
+            return True
 
 
 def _safe(stat: Stat, until: float | None, now: float) -> bool:

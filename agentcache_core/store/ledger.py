@@ -42,14 +42,22 @@ class Ledger:
     """The entries of one tenant on one store. `store` is an async-shaped backend, `tenant` the 16 digits.
 
     `stopping()` is asked between batches; when it is true, work on the ledger ends with `BackendUnavailable`.
+    `keeps_parts`: whether the parts of assets lie on this store, as they do on a cache's authority alone.
     """
 
-    __slots__ = ("_stopping", "blobs", "pipeline", "store", "tenant")
+    __slots__ = ("_stopping", "blobs", "keeps_parts", "pipeline", "store", "tenant")
 
     def __init__(
-        self, store: Any, pipeline: Pipeline, tenant: bytes, *, stopping: Callable[[], bool] = lambda: False
+        self,
+        store: Any,
+        pipeline: Pipeline,
+        tenant: bytes,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        keeps_parts: bool = True,
     ) -> None:
         self._stopping = stopping
+        self.keeps_parts = keeps_parts
         self.store = store
         self.pipeline = pipeline
         self.tenant = tenant
@@ -99,10 +107,10 @@ class Ledger:
             return problem
 
     async def references(self, record: EntryRecord) -> list[BlobRef]:
-        """Every stored object an entry needs: its blob, and an asset's parts and packs. `CorruptFrame` when that
-        cannot be told."""
+        """Every object of this store that an entry needs: its blob, and an asset's parts and packs. `CorruptFrame` when
+        that cannot be told."""
         named = [] if record.blob is None else [record.blob]
-        manifest = await self.manifest(record)
+        manifest = await self.manifest(record) if self.keeps_parts else None
         return named if manifest is None else named + manifest.needed
 
     async def manifest(self, record: EntryRecord) -> Manifest | None:

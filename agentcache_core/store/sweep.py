@@ -8,7 +8,7 @@ upper half of the range is left to another round. An entry that another program 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Final
 
 from agentcache_core.backend import Stat
@@ -16,10 +16,8 @@ from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
 from agentcache_core.store.blobs import GRACE
 from agentcache_core.store.entries import BlobRef, EntryRecord
 from agentcache_core.store.ledger import Ledger, Line
-from agentcache_core.store.manifest import Part
 
 MAX_MARKS: Final = 1_000_000
-MAX_PROBLEMS: Final = 1000
 Dead = Callable[[bytes, EntryRecord], Awaitable[bool]]
 
 
@@ -186,74 +184,3 @@ async def _count_blobs(ledger: Ledger, report: SweepReport) -> None:
 async def _remove(ledger: Ledger, stat: Stat, dry_run: bool) -> bool:
     """Remove exactly the version that was judged; False when it was written or touched meanwhile."""
     return dry_run or bool(await ledger.store.delete(stat.name, if_version=stat.version))
-
-
-@dataclass(slots=True)
-class VerifyReport:
-    """What reading everything back found. `problems` holds (name in hex, what is wrong), the first 1,000 of them."""
-
-    entries: int = 0
-    blobs: int = 0
-    bytes_read: int = 0
-    damaged: int = 0
-    unreadable: int = 0
-    repaired: int = 0
-    problems: list[tuple[str, str]] = field(default_factory=list)
-
-    def note(self, name: bytes, problem: str) -> None:
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append((name.hex(), problem))
-
-
-async def verify(ledger: Ledger, *, repair: bool = False) -> VerifyReport:
-    """Read every entry of one tenant back, and every blob it needs, hashing each blob once.
-
-    With `repair` damaged entries, entries whose blobs are lost, and damaged blobs are removed: they become misses, and
-    the next write stores them anew. What only another program may read is told and kept.
-    """
-    report = VerifyReport()
-    checked: dict[bytes, str] = {}
-    async for line in ledger.lines():
-        report.entries += 1
-        report.bytes_read += line.size
-        if isinstance(line.record, UnreadableFrame):
-            report.unreadable += 1
-            report.note(line.name, str(line.record))
-            continue
-        problem = await _problem(ledger, line, report, checked, repair)
-        if problem:
-            report.damaged += 1
-            report.note(line.name, problem)
-            if repair:
-                report.repaired += bool(await ledger.store.delete(line.name, if_version=line.stat.version))
-    return report
-
-
-async def _problem(ledger: Ledger, line: Line, report: VerifyReport, checked: dict[bytes, str], repair: bool) -> str:
-    if isinstance(line.record, CorruptFrame):
-        return str(line.record)
-    record = line.record
-    try:
-        manifest = await ledger.manifest(record)
-    except CorruptFrame as problem:
-        return str(problem)
-    named = [] if record.blob is None else [Part(record.blob, None, 0)]
-    for part in (*named, *(manifest or ())):
-        digest = part.ref.digest
-        if digest not in checked:
-            checked[digest] = await _check_part(ledger, part, report, repair)
-        if checked[digest]:
-            return checked[digest]
-    return ""
-
-
-async def _check_part(ledger: Ledger, part: Part, report: VerifyReport, repair: bool) -> str:
-    report.blobs += 1
-    report.bytes_read += part.ref.size
-    try:
-        await ledger.blobs.check(part.ref, part.place)
-    except CorruptFrame as problem:
-        if repair and part.place is None and not isinstance(problem, MissingBlob | UnreadableFrame):
-            await ledger.blobs.discard([part.ref])
-        return str(problem)
-    return ""

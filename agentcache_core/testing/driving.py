@@ -1,12 +1,15 @@
-"""An asynchronous backend driven by hand from blocking code, so that one suite proves both kinds."""
+"""Backends driven by hand: an asynchronous one from blocking code, so that one suite proves both kinds, and one that
+stops before every call, so that others can act between any two steps of what runs on it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
-from agentcache_core.backend import AsyncBackend, Stat
+from agentcache_core.backend import AsyncBackend, Backend, Stat
+from agentcache_core.runtime import Immediate
 from agentcache_core.wrapping import SCAN_PAGE, Around
 
 P = ParamSpec("P")
@@ -58,3 +61,34 @@ class Driven(Around):
 def driven(backend: AsyncBackend | Any) -> Driven:
     """A blocking form of an asynchronous backend, with the same powers."""
     return Driven(backend)
+
+
+class Stepwise:
+    """A blocking backend in the shape of an async one that stops before every call, and before every name of a scan.
+
+    A body over it is a coroutine whose every `send(None)` takes one step, until it raises `StopIteration`.
+    """
+
+    def __init__(self, inner: Backend | Any) -> None:
+        self._inner = Immediate(inner)
+        self.capabilities = inner.capabilities
+
+    def __getattr__(self, verb: str) -> Any:
+        call = getattr(self._inner, verb)
+
+        async def stopping(*args: Any, **options: Any) -> Any:
+            await _pause()
+            return await call(*args, **options)
+
+        return stopping
+
+    async def scan(self, prefix: bytes, *, after: bytes = b"") -> AsyncIterator[Stat]:
+        async for stat in self._inner.scan(prefix, after=after):
+            await _pause()
+            yield stat
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    """Suspend whoever is driven by hand until the next step."""
+    yield

@@ -15,7 +15,8 @@ from agentcache_core import MISSING, Cache
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.runtime import Immediate, drive
 from agentcache_core.store.ledger import Ledger, tenants
-from agentcache_core.store.sweep import sweep, verify
+from agentcache_core.store.sweep import sweep
+from agentcache_core.store.verify import verify
 from agentcache_core.urls import open_backend
 from agentcache_core.wrapping import Around
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Coroutine
 from typing import Any
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,11 +15,16 @@ from agentcache_core import MISSING, Cache
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.codec.serialize import dumps
 from agentcache_core.runtime import Immediate, drive
+from agentcache_core.space import Space
+from agentcache_core.store import ledger as ledger_room
 from agentcache_core.store.blobs import GRACE, Blobs
 from agentcache_core.store.entries import BlobRef
 from agentcache_core.store.ledger import Ledger, tenants
-from agentcache_core.store.sweep import sweep, verify
+from agentcache_core.store.sweep import sweep
+from agentcache_core.store.verify import verify
 from agentcache_core.testing import DictBackend, ManualClock
+from agentcache_core.testing.driving import Stepwise
+from agentcache_core.verdicts import Verdicts
 
 KEYS = st.sampled_from(["a", "b", "c"])
 CONTENTS = st.integers(0, 3)
@@ -43,24 +50,41 @@ class Plain:
 
 
 class Storage(RuleBasedStateMachine):
-    """Two caches on one store, one of them on its plain verbs only; a third writer that dawdles; sweepers."""
+    """Two caches on one store, one of them on its plain verbs only; a third writer that dawdles; sweepers, one of which
+    is stopped between any two of its steps while everybody else goes on."""
 
     @initialize()
     def open(self) -> None:
+        self.batches = mock.patch.object(ledger_room, "BATCH", 1)  # so that a sweep of few entries has many steps
+        self.batches.start()
         self.clock = ManualClock()
         self.inner = DictBackend(clock=self.clock)
         self.caches = [self._open(self.inner), self._open(Plain(self.inner))]
         self.values: dict[str, int] = {}
+        self.tagged: set[str] = set()
         self.assets: dict[str, int] = {}
+        self.sweeper: Coroutine[Any, Any, None] | None = None
         self.dawdling: tuple[float, str, int, BlobRef] | None = None
 
     def _open(self, backend: Any) -> Cache:
         return Cache(backend, clock=self.clock, inline_max=64, background=False, maintenance="manual")
 
-    @rule(which=st.integers(0, 1), key=KEYS, number=CONTENTS)
-    def set(self, which: int, key: str, number: int) -> None:
-        assert self.caches[which].set(key, value(number))
+    @rule(which=st.integers(0, 1), key=KEYS, number=CONTENTS, tagged=st.booleans())
+    def set(self, which: int, key: str, number: int, tagged: bool = False) -> None:
+        assert self.caches[which].set(key, value(number), tags=["t"] if tagged else [])
         self.values[key] = number
+        (self.tagged.add if tagged else self.tagged.discard)(key)
+
+    @rule(which=st.integers(0, 1))
+    def invalidate_the_tag(self, which: int) -> None:
+        self.caches[which].invalidate(tag="t")
+        self.values = {key: number for key, number in self.values.items() if key not in self.tagged}
+
+    @rule(which=st.integers(0, 1))
+    def invalidate_a_pattern(self, which: int) -> None:
+        self.caches[which].invalidate(pattern="[ab]")
+        self.values = {key: number for key, number in self.values.items() if key == "c"}
+        self.assets = {key: number for key, number in self.assets.items() if key == "c"}
 
     @rule(which=st.integers(0, 1), key=KEYS)
     def delete(self, which: int, key: str) -> None:
@@ -108,6 +132,26 @@ class Storage(RuleBasedStateMachine):
             report = drive(sweep(ledger, now=self.clock.now(), max_marks=most))
             assert (report.missing, report.corrupt, report.unreadable) == (0, 0, 0)
 
+    @rule(plain=st.booleans())
+    @precondition(lambda self: self.sweeper is None)
+    def begin_a_slow_sweep(self, plain: bool) -> None:
+        self.sweeper = self._sweeping(Stepwise(Plain(self.inner) if plain else self.inner))
+
+    async def _sweeping(self, store: Any) -> None:
+        space = Space("", "", None)
+        judged = Verdicts(store, space, Pipeline())
+        await sweep(Ledger(store, Pipeline(), space.tenant_prefix), now=self.clock.now(), dead=judged.dead)
+
+    @rule(steps=st.integers(1, 12))
+    @precondition(lambda self: self.sweeper is not None)
+    def the_slow_sweep_goes_on(self, steps: int) -> None:
+        assert self.sweeper is not None
+        try:
+            for _ in range(steps):
+                self.sweeper.send(None)
+        except StopIteration:
+            self.sweeper = None
+
     @rule(which=st.integers(0, 1))
     def maintain(self, which: int) -> None:
         assert self.caches[which].maintain().trouble == {}
@@ -132,6 +176,9 @@ class Storage(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "inner"):
             return
+        self.batches.stop()
+        if self.sweeper is not None:
+            self.sweeper.close()
         for digits in drive(tenants(Immediate(self.inner))):
             ledger = Ledger(Immediate(self.inner), Pipeline(), digits)
             self.caches[0].maintain()

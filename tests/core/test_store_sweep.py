@@ -16,7 +16,8 @@ from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.runtime import Immediate, drive
 from agentcache_core.store.blobs import GRACE
 from agentcache_core.store.ledger import Ledger, tenants
-from agentcache_core.store.sweep import Marks, SweepReport, VerifyReport, sweep, verify
+from agentcache_core.store.sweep import Marks, SweepReport, sweep
+from agentcache_core.store.verify import VerifyReport, verify
 from agentcache_core.testing import DictBackend, FaultyBackend, ManualClock
 
 PIPELINE = Pipeline()
