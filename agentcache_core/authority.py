@@ -136,6 +136,7 @@ class StoredAuthority:
         self.space = space
         self.monotonic = monotonic
         self.max_staleness = max_staleness
+        self.replaced: Generation | None = None
 
     async def read(self, names: Sequence[bytes]) -> list[Stored | Any]:
         """Several names in one round trip where the backend can."""
@@ -242,10 +243,36 @@ class StoredAuthority:
             self.space.tag_epochs[tag] = epoch
         return epoch
 
+    async def mark(self, change: Callable[[Generation], Generation]) -> tuple[Generation, Generation] | None:
+        """Change what the generation says was lost, by a function of what it says now; answers what it replaced and
+        what it wrote, None where nothing was to be changed.
+
+        Where the count of changes stays, copies in memory stay proven: they know of the change that led here.
+        """
+        space, name = self.space, self.space.generation_name
+        for _ in range(ATTEMPTS):
+            found = await self.store.get(name)
+            try:
+                old = decode_generation(found.data) if found else None
+            except CorruptFrame:
+                old = None
+            if old is None or (new := change(old)) == old:
+                return None
+            if await self.store.put(name, encode_generation(new), if_version=found.version) is not None:
+                with space.lock:
+                    known = space.generation == old
+                    if known:
+                        space.generation = new
+                if not known:
+                    space.trusted_until = 0.0  # what others changed has to be learned before anything is served
+                return old, new
+        raise BackendError(f"the generation of namespace {space.namespace!r} kept changing; gave up after {ATTEMPTS}")
+
     async def bump(
         self, *, cut: bool, lost: bool = False, lineage: bool = False, ban: str | None = None, forget: str | None = None
     ) -> Generation:
-        """Write a new generation; answers it. Near copies of this process stay proven across its own change.
+        """Write a new generation; answers it, and keeps the one before in `replaced`. Near copies of this process stay
+        proven across its own change.
 
         `cut` marks an invalidation or removal, `lost` an overwrite that another tier may have missed, `lineage`
         makes every entry unservable, `ban` adds a pattern (more than `MAX_BANS` open ones change the lineage).
@@ -273,6 +300,7 @@ class StoredAuthority:
                     new = new._replace(lineage=new_epoch(), bans=0) if bans is None else new._replace(bans=seq)
             condition = {"if_version": found.version} if found else {"if_absent": True}
             if await self.store.put(name, encode_generation(new), **condition) is not None:
+                self.replaced = old
                 expected = space.generation == old
                 if not expected:
                     self._unproven()

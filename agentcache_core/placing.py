@@ -7,17 +7,20 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentcache_core.authority import TOMBSTONE_SECONDS
-from agentcache_core.errors import BackendError
+from agentcache_core.authority import TOMBSTONE_SECONDS, decode_generation
+from agentcache_core.backend import Stored, Version
+from agentcache_core.batch import fetch
+from agentcache_core.errors import BackendError, CorruptFrame
 from agentcache_core.following import Change, encode_event
 from agentcache_core.keys import Key
 from agentcache_core.model import Freshness
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Runtime
+from agentcache_core.settling import Copy, settle, settle_many
 from agentcache_core.space import Generation, Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import StoredTier, Trouble
-from agentcache_core.tiering import TOMBSTONE, Tiers, settle
+from agentcache_core.tiering import TOMBSTONE, Tiers
 
 Defer = Callable[[Runtime, str, Callable[[], Coroutine[Any, Any, None]]], Awaitable[bool]]
 
@@ -25,12 +28,16 @@ Defer = Callable[[Runtime, str, Callable[[], Coroutine[Any, Any, None]]], Awaita
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a write came to: whether the authority has it, whether its condition refused it, or what went wrong.
-    `seq` is that of the generation the overwrite led to, where it was one."""
+
+    `replaced` is the generation that an overwrite led to, None where nothing stood there. `overtaken` says that
+    somebody else wrote over it before that generation was told.
+    """
 
     stored: bool
     outdated: bool = False
     trouble: BackendError | None = None
-    seq: int | None = None
+    replaced: Generation | None = None
+    overtaken: bool = False
 
 
 class Placing:
@@ -56,7 +63,6 @@ class Placing:
         """Write one entry to the authority, then to the other tiers. `computed` answers never replace what was
         removed or overwritten after their computation began; `unless()` says so for this process. An authority that
         is written around takes what is `spilling` from a hotter tier, and what replaces something it holds."""
-        size = record.size
         authority = self.tiers.authority
         assert authority is not None
         space.access.computed(key.digest)
@@ -74,26 +80,54 @@ class Placing:
             return Answer(False, trouble=answer.error)
         if answer.outdated:
             return answer
-        # Other tiers take the newest seq, so that a slower writer of an older answer cannot put it there afterwards.
-        newest = record if answer.seq is None else replace(record, seq=answer.seq)
+        # Other tiers are told which change the answer is confirmed by, so that a slower writer of an older answer
+        # cannot put it there afterwards.
+        told = record if answer.replaced is None else replace(record, confirmed=answer.replaced.seq)
         for tier in self.tiers.stored:
-            if tier is authority or (tier.spec.write == "around" and answer.seq is None):
-                continue
-            kept = tier.spec.write != "around" and tier.takes(size) and not unless()
-            placed = tier.limited(newest, self.tiers.clock.now()) if kept else self._tombstone(newest)
-            if not kept and answer.seq is None:
-                continue  # nothing stood on the authority, so nothing older stands here
-            later = functools.partial(self._settle, rt, space, key, tier, placed)
-            back = tier.spec.write == "back" and self._defer is not None
-            if not (back and self._defer is not None and await self._defer(rt, "write-back", later)):
-                await later()
+            if tier is not authority:
+                await self._copy(rt, space, key, tier, told, answer, unless=unless)
         if self.tiers.near is not None and self.tiers.follower is not None:
             await self.tiers.follower.notice(rt, space)
         return answer
 
-    async def _settle(self, rt: Runtime, space: Space, key: Key, tier: StoredTier, record: EntryRecord) -> None:
-        if isinstance(await settle(rt, space, key, tier, record), Trouble):
-            await self._missed(rt, space, tier, key)
+    async def _copy(
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        tier: StoredTier,
+        record: EntryRecord,
+        answer: Answer,
+        *,
+        unless: Callable[[], bool],
+    ) -> None:
+        """Bring another tier in step with what the authority has just taken."""
+        fresh = answer.replaced is None and not self._forgets(rt)
+        kept = tier.spec.write != "around" and tier.takes(record.size) and not answer.overtaken and not unless()
+        if fresh and not kept:
+            return  # nothing stood on the authority, so nothing older stands here
+        placed = tier.limited(record, self.tiers.clock.now()) if kept else self._tombstone(record)
+        later = functools.partial(self._settle, rt, space, key, tier, placed, fresh=fresh)
+        # What replaces an older copy does not wait in line: a process that died meanwhile would leave that copy.
+        if fresh and tier.spec.write == "back" and self._defer is not None:
+            if not await self._defer(rt, "write-back", later):
+                await later()
+        else:
+            await later()
+
+    def _forgets(self, rt: Runtime) -> bool:
+        """Whether the authority gives entries up by itself, so that other tiers may hold what it does not."""
+        authority = self.tiers.authority
+        return authority is not None and bool(authority.store(rt.face).capabilities.bounded)
+
+    async def _settle(
+        self, rt: Runtime, space: Space, key: Key, tier: StoredTier, record: EntryRecord, *, fresh: bool
+    ) -> None:
+        if not isinstance(await settle(rt, space, key, tier, record), Trouble):
+            if self.tiers.pending:
+                await self.tiers.pending.drained(rt, tier, space)  # it is back
+        elif not fresh:
+            await self._missed(rt, space, tier, [(key, self._tombstone(record))])
 
     async def _write_authority(
         self,
@@ -107,7 +141,7 @@ class Placing:
         renew: Callable[[], Awaitable[bool]] | None,
         spilling: bool,
     ) -> Answer | Trouble:
-        record = tier.limited(record, self.tiers.clock.now())
+        record = replace(tier.limited(record, self.tiers.clock.now()), confirmed=None)
         for _ in range(8):
             version = await tier.put(rt, space, key, record, if_absent=True)
             if isinstance(version, Trouble):
@@ -115,15 +149,13 @@ class Placing:
             if version is not None:
                 return Answer(True)
             name = space.entry_name(key)
-            stored = await tier.attempt(space, "get", tier.store(rt.face).get(name))
-            if isinstance(stored, Trouble):
-                return stored
+            read = await tier.attempt(space, "get", fetch(tier.store(rt.face), [name, space.generation_name]))
+            if isinstance(read, Trouble):
+                return read
+            stored, generation = read
             if not stored:
                 continue
-            try:
-                old: EntryRecord | None = tier.decode(space, name, stored)
-            except BackendError:
-                old = None
+            old = await tier.record_in(rt, space, name, stored)
             newer = old is not None and old.lineage == record.lineage and old.seq + spilling > record.seq
             if computed and (newer or (renew is not None and not await renew())):
                 return Answer(False, outdated=True)
@@ -133,13 +165,33 @@ class Placing:
             if version is None:
                 continue
             if old is not None and old.kind != TOMBSTONE:
-                bumped = await tier.attempt(space, "generation", self.tiers.of(rt, space).bump(cut=False))
-                if isinstance(bumped, Trouble):
-                    return bumped
-                await self.publish(rt, space, bumped, ("request", key.kind, key.address))
-                return Answer(True, seq=bumped.seq)
+                return await self._replaced(rt, space, key, tier, version, generation)
             return Answer(True)
         return Trouble(BackendError("the entry kept changing while it was being written"))
+
+    async def _replaced(
+        self, rt: Runtime, space: Space, key: Key, tier: StoredTier, version: Version, generation: Stored | Any
+    ) -> Answer | Trouble:
+        """Tell that an entry was replaced. `generation` is the record as it was read before that."""
+        bumped = await tier.attempt(space, "generation", self._bump(rt, space, cut=False))
+        if isinstance(bumped, Trouble):
+            return bumped
+        await self.publish(rt, space, bumped, ("request", key.kind, key.address))
+        if _follows(bumped, generation):
+            return Answer(True, replaced=bumped)
+        # Others changed something in between: it may have been this entry, after us.
+        now = await tier.attempt(space, "get", tier.store(rt.face).get(space.entry_name(key)))
+        stands = not isinstance(now, Trouble) and bool(now) and now.version == version
+        return Answer(True, replaced=bumped, overtaken=not stands)
+
+    async def _bump(self, rt: Runtime, space: Space, *, cut: bool) -> Generation:
+        """Tell a change, and with it what is owed elsewhere anyway. Raises `BackendError`."""
+        held, pending = self.tiers.of(rt, space), self.tiers.pending
+        owes = bool(pending) and pending.owes(space)
+        generation = await held.bump(cut=cut, lost=owes)
+        if owes:
+            pending.marked(space, held.replaced, generation)
+        return generation
 
     async def write_many(self, rt: Runtime, space: Space, entries: Sequence[tuple[Key, EntryRecord]]) -> list[bool]:
         """Write entries where nothing stands yet, one round trip per tier; answers which were written so. The others
@@ -158,9 +210,7 @@ class Placing:
             if tier is authority or tier.spec.write == "around":
                 continue
             taken = [(key, tier.limited(record, now)) for key, record in fresh if tier.takes(record.size)]
-            if isinstance(await tier.put_many(rt, space, taken, if_absent=True), Trouble):
-                for key, _ in taken:
-                    await self._missed(rt, space, tier, key)
+            await settle_many(rt, space, tier, taken, absent=True)
         return written
 
     async def remove(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
@@ -172,22 +222,20 @@ class Placing:
         if tier is None:
             return existed
         buried = await tier.attempt(space, "delete", self._bury(rt, space, key, tier))
-        tombstone = None if isinstance(buried, Trouble) else buried[1]
         for other in self.tiers.stored:
             if other is tier:
                 continue
-            if tombstone is None:
-                outcome: Any = await other.delete(rt, space, key)
-            else:
-                outcome = await settle(rt, space, key, other, tombstone)
-            if isinstance(outcome, Trouble):
-                await self._missed(rt, space, other, key)
+            if isinstance(buried, Trouble):
+                # The invalidation is journalled, and nothing is read in this process before it is made good.
+                await other.delete(rt, space, key)
+            elif isinstance(await settle(rt, space, key, other, buried[1]), Trouble):
+                await self._missed(rt, space, other, [(key, buried[1])])
         return buried if isinstance(buried, Trouble) else buried[0]
 
     def _tombstone(self, like: EntryRecord) -> EntryRecord:
         """What stands in the place of an entry that must not be served, stamped like another record."""
         now = self.tiers.clock.now()
-        return EntryRecord(TOMBSTONE, now, b"", expires_at=now + TOMBSTONE_SECONDS, lineage=like.lineage, seq=like.seq)
+        return EntryRecord(TOMBSTONE, now, b"", expires_at=now + TOMBSTONE_SECONDS, lineage=like.lineage, seq=like.rank)
 
     async def _bury(self, rt: Runtime, space: Space, key: Key, tier: StoredTier) -> tuple[bool, EntryRecord]:
         """Put a tombstone on the authority; answers whether an entry stood there, and the tombstone."""
@@ -196,16 +244,20 @@ class Placing:
         held.observe(record_of_generation)
         existed = False
         if stored:
-            try:
-                record = tier.decode(space, name, stored)
-            except BackendError:
-                existed = False
-            else:
+            record = await tier.record_in(rt, space, name, stored)
+            if record is not None and record.kind != TOMBSTONE:
                 gone = freshness(record.stale_at, record.expires_at, self.tiers.clock.now()) is Freshness.GONE
-                existed = record.kind != TOMBSTONE and not gone and await held.servable(record)
-        generation: Generation = await held.bump(cut=True)
-        tombstone = self._tombstone(EntryRecord("", 0.0, lineage=generation.lineage, seq=generation.seq))
-        await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
+                existed = not gone and await held.servable(record)
+        # First the tombstone, then the change: whoever read the old entry knew the old generation at most.
+        tombstone: EntryRecord | None = None
+        if space.generation is not None:
+            known = space.generation
+            tombstone = self._tombstone(EntryRecord("", 0.0, lineage=known.lineage, seq=known.seq + 1))
+            await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
+        generation = await self._bump(rt, space, cut=True)
+        if tombstone is None or (tombstone.lineage, tombstone.seq) != (generation.lineage, generation.seq):
+            tombstone = self._tombstone(EntryRecord("", 0.0, lineage=generation.lineage, seq=generation.seq))
+            await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
         await self.publish(rt, space, generation, ("request", key.kind, key.address))
         return existed, tombstone
 
@@ -218,9 +270,16 @@ class Placing:
             event = encode_event(tier.pipeline(space), generation, change)
             await tier.attempt(space, "log", store.append(space.prefix, event))
 
-    async def _missed(self, rt: Runtime, space: Space, tier: StoredTier, key: Key) -> None:
-        """A middle tier did not take a write: its old copy must not be served, here or by others."""
-        self.tiers.pending.add(tier, space, key)
+    async def _missed(self, rt: Runtime, space: Space, tier: StoredTier, tombstones: Sequence[Copy]) -> None:
+        """A middle tier did not take a change: its old copies must not be served, here or by others."""
         self.tiers.events.tell("pending", tenant=space.tenant, namespace=space.namespace, tier=tier.name)
-        assert self.tiers.authority is not None
-        await self.tiers.authority.attempt(space, "generation", self.tiers.of(rt, space).bump(cut=False, lost=True))
+        await self.tiers.pending.missed(rt, space, tier, tombstones)
+
+
+def _follows(new: Generation, before: Stored | Any) -> bool:
+    """Whether a generation is the very next one after a record that was read."""
+    try:
+        old = decode_generation(before.data) if before else None
+    except CorruptFrame:
+        old = None
+    return old is not None and (old.lineage, old.seq + 1) == (new.lineage, new.seq)

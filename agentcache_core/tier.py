@@ -278,6 +278,17 @@ class StoredTier:
         except (AttributeError, TypeError) as error:
             raise CorruptFrame(f"the backend answered {type(stored).__name__} instead of stored bytes") from error
 
+    async def record_in(self, rt: Runtime, space: Space, name: bytes, stored: Stored | Any) -> EntryRecord | None:
+        """The record in stored bytes, whose dictionary is loaded where need be; None where they cannot be read."""
+        try:
+            return self.decode(space, name, stored)
+        except MissingDictionary as error:
+            if not await self._learned(rt, space, error.number):
+                return None
+            return await self.record_in(rt, space, name, stored)
+        except CorruptFrame:
+            return None
+
     def encode(self, space: Space, name: bytes, record: EntryRecord) -> bytes:
         return encode_entry(record, self.pipeline(space), bound_to=name)
 
@@ -306,17 +317,26 @@ class StoredTier:
         return await self.attempt(space, "put", self.put_named(rt, space, space.entry_name(key), record, condition))
 
     async def put_many(
-        self, rt: Runtime, space: Space, entries: Sequence[tuple[Key, EntryRecord]], *, if_absent: bool = False
+        self,
+        rt: Runtime,
+        space: Space,
+        entries: Sequence[tuple[Key, EntryRecord]],
+        *,
+        if_absent: bool = False,
+        over: Sequence[Version | None] = (),
     ) -> list[Version | None] | Trouble:
-        """Write several entries in one round trip, and their blobs before; per entry None when it was present."""
+        """Write several entries in one round trip, and their blobs before; None for each whose condition did not hold:
+        that nothing is there (`if_absent`), or exactly the version in its place in `over` (None: nothing)."""
 
         async def work() -> list[Version | None]:
             puts = []
-            for key, record in entries:
+            for index, (key, record) in enumerate(entries):
                 name = space.entry_name(key)
                 placed = await self._placed(rt, space, record)
                 sealed = self.encode(space, name, placed)
-                puts.append(Put(name, sealed, expires_at=record.expires_at, if_absent=if_absent))
+                old = over[index] if over else None
+                absent = old is None if over else if_absent
+                puts.append(Put(name, sealed, expires_at=record.expires_at, if_absent=absent, if_version=old))
             return await write_batch(self.store(rt.face), puts) if puts else []
 
         return await self.attempt(space, "put_many", work())

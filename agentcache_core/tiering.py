@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from agentcache_core.authority import StoredAuthority, verdict
 from agentcache_core.clock import Clock
-from agentcache_core.errors import BackendError
 from agentcache_core.events import Events
 from agentcache_core.following import Follower
 from agentcache_core.keys import Key
@@ -22,10 +21,12 @@ from agentcache_core.near import NearTier, Slot
 from agentcache_core.pending import Pending
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Face, Runtime
-from agentcache_core.space import Space, Stamp
+from agentcache_core.settling import settle
+from agentcache_core.space import Generation, Space, Stamp
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import Found, StoredTier, Trouble
 
+T = TypeVar("T")
 TOMBSTONE = ""
 """The kind of a tombstone record: no request has it."""
 PLAIN_KINDS = ("text", "asset")
@@ -55,7 +56,7 @@ class Tiers:
         self.before_authority: Callable[[Runtime, Space], Awaitable[bool]] | None = None
         self.journalled: set[Space] = set()
         self.follower: Follower | None = None
-        self.pending = Pending()
+        self.pending = Pending(self.of, self._of_authority)
 
     @property
     def local(self) -> bool:
@@ -74,13 +75,17 @@ class Tiers:
             unproven=lambda: self._unproven(space),
         )
 
+    async def _of_authority(self, space: Space, work: Awaitable[T]) -> T | Trouble:
+        assert self.authority is not None
+        return await self.authority.attempt(space, "generation", work)
+
     # Finding
 
     async def find(self, rt: Runtime, space: Space, key: Key) -> Found | None:
         """The servable entry of a key from the hottest tier that has it, promoted into hotter ones."""
         if not await self._ready(rt, space):
             return None
-        version = space.version
+        version, known = space.version, space.generation
         if self.near is not None and (self.local or await self._trusted(rt, space)):
             found = self._find_near(space, key)
             if found is not None:
@@ -88,7 +93,7 @@ class Tiers:
         for depth, tier in enumerate(self.stored):
             found = await self._find_stored(rt, space, key, tier, depth)
             if found is not None:
-                await self.promote(rt, space, key, found, version)
+                await self.promote(rt, space, key, found, version, known)
                 return found
         return None
 
@@ -161,7 +166,7 @@ class Tiers:
         answers: list[Found | None] = [None] * len(keys)
         if not await self._ready(rt, space):
             return answers
-        version = space.version
+        version, known = space.version, space.generation
         if self.near is not None and (self.local or await self._trusted(rt, space)):
             answers = [self._find_near(space, key) for key in keys]
         for depth, tier in enumerate(self.stored):
@@ -184,7 +189,7 @@ class Tiers:
                     tier.hits += 1
                     space.access.hit(keys[index].digest, self.clock.now())
                     answers[index] = found
-                    await self.promote(rt, space, keys[index], found, version)
+                    await self.promote(rt, space, keys[index], found, version, known)
         return answers
 
     async def _servable(
@@ -196,7 +201,7 @@ class Tiers:
         held = self.of(rt, space)
         if generation is not None:
             held.observe(generation)
-        elif tier is not self.authority and space.generation is not None and record.seq < space.generation.lost:
+        elif tier is not self.authority and space.generation is not None and record.rank < space.generation.lost:
             return False  # an overwrite may not have reached this tier
         answer = verdict(record, space)
         if answer == "unknown" or not space.bans_known:
@@ -205,8 +210,11 @@ class Tiers:
             return asked is True
         return answer == "servable"
 
-    async def promote(self, rt: Runtime, space: Space, key: Key, found: Found, version: int) -> None:
-        """Copy an entry into the hotter tiers, unless something was invalidated since `version` was read."""
+    async def promote(
+        self, rt: Runtime, space: Space, key: Key, found: Found, version: int, known: Generation | None = None
+    ) -> None:
+        """Copy an entry into the hotter tiers, unless something was invalidated since `version` was read. `known` is
+        the generation known before the entry was read, which its copies are then confirmed by."""
         size = len(found.value)
         if self.near is not None and self.near.takes(size):
             if self.follower is not None:
@@ -214,7 +222,15 @@ class Tiers:
             self.keep_near(space, key, found.record, found.value, packed=True, unless=lambda: space.version != version)
         for tier in self.stored[: found.depth]:
             if tier.spec.promote and tier.takes(size) and space.version == version:
-                await settle(rt, space, key, tier, tier.limited(found.record, self.clock.now()))
+                record = self._confirmed(found, known)
+                await settle(rt, space, key, tier, tier.limited(record, self.clock.now()))
+
+    def _confirmed(self, found: Found, known: Generation | None) -> EntryRecord:
+        """The record as a copy carries it: what the authority answered stood there after every change known before."""
+        at_authority = self.authority is not None and found.tier == self.authority.name
+        if not at_authority or known is None or known.lineage != found.record.lineage:
+            return found.record
+        return replace(found.record, confirmed=max(known.seq, found.record.seq))
 
     def keep_near(
         self,
@@ -263,33 +279,6 @@ def _authority(stored: Sequence[StoredTier], face: Face) -> StoredTier | None:
             if getattr(tier.store(face).capabilities, wanted):
                 return tier
     return stored[-1] if stored else None
-
-
-async def settle(rt: Runtime, space: Space, key: Key, tier: StoredTier, record: EntryRecord) -> bool | Trouble:
-    """Write a record into a tier that is not the authority, unless a newer one stands there; answers whether it was.
-
-    Writers reach such a tier in any order, so the one with the larger seq wins, tombstones included.
-    """
-    for _ in range(8):
-        version = await tier.put(rt, space, key, record, if_absent=True)
-        if version is not None:
-            return version if isinstance(version, Trouble) else True
-        name = space.entry_name(key)
-        stored: Any = await tier.attempt(space, "get", tier.store(rt.face).get(name))
-        if isinstance(stored, Trouble):
-            return stored
-        if not stored:
-            continue
-        try:
-            old: EntryRecord | None = tier.decode(space, name, stored)
-        except BackendError:
-            old = None
-        if old is not None and old.lineage == record.lineage and old.seq > record.seq:
-            return False
-        version = await tier.put(rt, space, key, record, if_version=stored.version)
-        if version is not None:
-            return version if isinstance(version, Trouble) else True
-    return Trouble(BackendError("the entry kept changing while it was being written"))
 
 
 def record_of(slot: Slot, kind: str) -> EntryRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +45,8 @@ class Writer:
         self._after = after
         self._background = background
         self.placing = Placing(tiers, background.submit)
+        if background.enabled:
+            tiers.pending.behind = self._behind
         if tiers.near is not None and any(tier.spec.write == "around" for tier in tiers.stored):
             tiers.near.spilled = deque()
         self.tiers = tiers
@@ -54,6 +56,9 @@ class Writer:
         self._given = tuple(settings.serializers)
         self._named: dict[str, Serializer] = {}
         self.serializers = self._given
+
+    async def _behind(self, rt: Runtime, work: Callable[[], Coroutine[Any, Any, None]], key: object) -> bool:
+        return await self._background.submit(rt, "pending", work, key=key)
 
     def known(self, wish: Wish) -> tuple[Serializer, ...]:
         """The serializers of one call: those of types named now or by earlier calls (`returns=`), then the cache's."""
@@ -202,6 +207,7 @@ class Writer:
                 return self.not_written(space, key, wish, answer.trouble)
             if answer.outdated:
                 return self.outdated(space, key)
+            self._supersede_near(space, key)  # what others read before this was written must not be kept after
         return self._kept(space, key, record, value, packed=packed, outdated=outdated)
 
     def _writes_back(self, wish: Wish | None, value: Any, *, packed: bool) -> bool:

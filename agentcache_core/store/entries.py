@@ -29,7 +29,7 @@ class BlobRef:
 class EntryRecord:
     """One stored answer and all that is needed to decide whether it may be served. Times are wall-clock seconds.
 
-    Immutable by convention: a frozen dataclass of 18 fields would cost as much at each hit as all else of decoding.
+    Immutable by convention: a frozen dataclass of 19 fields would cost as much at each hit as all else of decoding.
 
     kind: of its key. plain: the plain key, where the key was one, so that patterns and listings can see it.
     created_at: when its computation began to be valid. stale_at: fresh until then; None = for ever.
@@ -37,6 +37,8 @@ class EntryRecord:
     expires_at: gone from then on; None = never. tags: names with the 16-byte epoch each had. sources: as tags are.
     lineage (16 bytes) and seq: the stamp of the namespace's generation. ns_epoch: the namespace's 16-byte epoch.
     content_type, meta: of adapters and assets. request: the canonical request, where it is kept.
+    confirmed: in a copy on a tier that is not the authority, the seq of the last change of the namespace after which
+    the authority is known to have held this very answer; None: `seq`.
     Exactly one of payload (inline) and blob (elsewhere) is set.
     """
 
@@ -58,6 +60,12 @@ class EntryRecord:
     content_type: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     request: bytes | None = None
+    confirmed: int | None = None
+
+    @property
+    def rank(self) -> int:
+        """What decides between two copies of one key outside the authority: the later one is confirmed by more."""
+        return self.seq if self.confirmed is None else self.confirmed
 
     @property
     def size(self) -> int:
@@ -70,29 +78,30 @@ class EntryRecord:
 def encode_entry(record: EntryRecord, pipeline: Pipeline, *, bound_to: bytes = b"") -> bytes:
     """The frame of `record`. `bound_to` is the name it will be stored under (see `Pipeline.seal`)."""
     cost = record.cost
-    header = ormsgpack.packb(
-        [
-            record.kind,
-            float(record.created_at),
-            None if record.blob is None else [record.blob.digest, record.blob.size],
-            record.plain,
-            _seconds(record.stale_at),
-            float(record.stale_while_revalidate),
-            float(record.stale_if_error),
-            _seconds(record.expires_at),
-            [part for pair in record.tags for part in pair],
-            [part for pair in record.sources for part in pair],
-            record.lineage,
-            record.seq,
-            record.ns_epoch,
-            None
-            if cost == _NO_COST
-            else [cost.usd_micros, cost.input_tokens, cost.cached_input_tokens, cost.output_tokens, cost.seconds],
-            record.content_type,
-            dict(record.meta) or None,
-            None if record.request is None else len(record.request),
-        ]
-    )
+    fields: list[Any] = [
+        record.kind,
+        float(record.created_at),
+        None if record.blob is None else [record.blob.digest, record.blob.size],
+        record.plain,
+        _seconds(record.stale_at),
+        float(record.stale_while_revalidate),
+        float(record.stale_if_error),
+        _seconds(record.expires_at),
+        [part for pair in record.tags for part in pair],
+        [part for pair in record.sources for part in pair],
+        record.lineage,
+        record.rank,
+        record.ns_epoch,
+        None
+        if cost == _NO_COST
+        else [cost.usd_micros, cost.input_tokens, cost.cached_input_tokens, cost.output_tokens, cost.seconds],
+        record.content_type,
+        dict(record.meta) or None,
+        None if record.request is None else len(record.request),
+    ]
+    if record.confirmed is not None:
+        fields.append(record.seq)
+    header = ormsgpack.packb(fields)
     # The request lies behind the payload in the body, so that both are compressed as one and neither is copied
     # through the header.
     body = (record.payload or b"") + (record.request or b"")
@@ -120,6 +129,9 @@ def _read(fields: list[Any], body: bytes) -> EntryRecord:
         raise ValueError("too few fields")
     kind, created_at, blob, plain, stale_at, revalidate, on_error, expires_at, tags, sources = fields[:10]
     lineage, seq, ns_epoch, cost, content_type, meta, request_size = fields[10:_FIELDS]
+    confirmed: int | None = None
+    if len(fields) > _FIELDS and fields[_FIELDS] is not None:
+        seq, confirmed = fields[_FIELDS], seq
     if not (
         type(kind) is str
         and type(created_at) is float
@@ -132,6 +144,7 @@ def _read(fields: list[Any], body: bytes) -> EntryRecord:
         and type(sources) is list
         and type(lineage) is bytes
         and type(seq) is int
+        and (confirmed is None or type(confirmed) is int)
         and type(ns_epoch) is bytes
         and type(content_type) in _TEXT
         and (meta is None or type(meta) is dict)
@@ -162,6 +175,7 @@ def _read(fields: list[Any], body: bytes) -> EntryRecord:
         content_type,
         meta or {},
         request,
+        confirmed,
     )
 
 

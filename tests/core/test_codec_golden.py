@@ -77,6 +77,7 @@ ENTRY = EntryRecord(
 )
 POINTING = dataclasses.replace(ENTRY, payload=None, blob=BlobRef(bytes(range(32)), 123_456), request=None)
 LEAST = EntryRecord("text", 0.0, b"\xc0")
+COPY = dataclasses.replace(ENTRY, confirmed=11)
 
 FRAMES: dict[str, tuple[EntryRecord, Pipeline]] = {
     "entry-plain": (ENTRY, Pipeline(compression=None)),
@@ -84,6 +85,7 @@ FRAMES: dict[str, tuple[EntryRecord, Pipeline]] = {
     "entry-encrypted": (ENTRY, Pipeline(keyring=Keyring({5: b"golden key of thirty-two bytes!!"}), tenant="acme")),
     "entry-blob": (POINTING, Pipeline(compression=None)),
     "entry-least": (LEAST, Pipeline()),
+    "entry-copy": (COPY, Pipeline(compression=None)),
 }
 MANIFEST = Manifest(b"m" * 32, b"".join(digest * 32 + (1000).to_bytes(8, "big") for digest in (b"a", b"b")))
 PACKED = Manifest(
@@ -125,7 +127,7 @@ def test_a_golden_entry_reads_as_its_record(name: str) -> None:
     assert decode_entry(golden(name), pipeline, max_size=LIMIT, bound_to=b"e/golden") == record
 
 
-@pytest.mark.parametrize("name", ["entry-plain", "entry-blob", "entry-least"])
+@pytest.mark.parametrize("name", ["entry-plain", "entry-blob", "entry-least", "entry-copy"])
 def test_a_golden_entry_in_clear_is_written_the_same(name: str) -> None:
     record, pipeline = FRAMES[name]
     assert encode_entry(record, pipeline) == golden(name)
