@@ -46,10 +46,14 @@ class _Server:
     def answers(self) -> bool:
         raise NotImplementedError
 
+    def free_port(self) -> int:
+        """A port that it may listen on."""
+        return free_port()
+
     def start(self) -> Self:
         """Start it, on the port it had before if any, and wait until it answers. Raises `ServerFailed`."""
         for _ in range(5):
-            self.port = self.port or free_port()
+            self.port = self.port or self.free_port()
             log = (self.folder / "server.log").open("ab")
             with log:
                 self._process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -76,6 +80,10 @@ class _Server:
                     return True
             time.sleep(0.02)
         return False
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     @property
     def pid(self) -> int:
