@@ -92,15 +92,18 @@ class RedisCluster:
         self.until(lambda: all(self._known(node) == len(self.nodes) for node in self.nodes), "to meet")
         for number, node in enumerate(self.nodes[self._primaries :]):
             _ok(node.ask("CLUSTER", "REPLICATE", primaries[number % self._primaries].id))
-        self.until(lambda: all(self._whole(node) for node in self.nodes), "to agree on the slots")
+        self.until(self.is_whole, "to agree on the slots")
         self.until(lambda: all(_linked(node) for node in self.nodes[self._primaries :]), "to copy their primaries")
 
     def _known(self, node: ClusterNode) -> int:
         return len(_bulk(node.ask("CLUSTER", "NODES")).splitlines())
 
-    def _whole(self, node: ClusterNode) -> bool:
-        told = _bulk(node.ask("CLUSTER", "INFO"))
-        links = _bulk(node.ask("CLUSTER", "NODES"))
+    def is_whole(self) -> bool:
+        """Whether every node that runs knows all nodes, and an owner of each slot."""
+        return all(self._sees_all(node) for node in self.nodes if node.running)
+
+    def _sees_all(self, node: ClusterNode) -> bool:
+        told, links = _bulk(node.ask("CLUSTER", "INFO")), _bulk(node.ask("CLUSTER", "NODES"))
         wanted = ("cluster_state:ok", f"cluster_slots_ok:{SLOTS}", f"cluster_known_nodes:{len(self.nodes)}")
         return all(word in told for word in wanted) and "handshake" not in links
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agentcache_backends.redis.asks import Asks
 from agentcache_backends.redis.cluster import Part, part_of
 from agentcache_backends.redis.layout import Keys, tagged
-from agentcache_backends.redis.slots import Node, Standing, slot_of
+from agentcache_backends.redis.slots import SLOTS, Node, Standing, bits, changed, on_their_way, slot_of
 from agentcache_core.backend import Put, Stat, Stored, Version
+from agentcache_core.errors import BackendUnavailable
 from agentcache_core.model import MISSING, Missing
 
-PASSES: Final = 3
+_ROUNDS: Final = 8
 
 
 class Gets:
@@ -57,16 +58,40 @@ def looks(asks: Asks, keys: Sequence[bytes]) -> list[Part[list[Stat]]]:
     return [part_of(asks.stats([key])) for key in keys]
 
 
-def slot_of_prefix(keys: Keys, prefix: bytes) -> int | None:
-    """The one slot that all names with a prefix lie in; None when they may lie in any."""
-    head, slash, _ = prefix.partition(b"/")
-    return slot_of(keys.value + tagged(prefix)) if head and slash else None
+class Walk:
+    """A walk over the names with a prefix, node by node, in rounds until no name can have been overlooked.
 
-
-def settled(before: dict[Node, Standing], after: dict[Node, Standing]) -> bool:
-    """Whether nothing moved between two looks at the nodes, so that a walk over them in between has met every name.
-
-    Names on the way from a node that is yet to be asked to one that was asked are met by neither; a second walk
-    meets them, since they come to rest.
+    A key that goes from a node not asked yet to one that was asked already is met on neither. A round is sure of the
+    slots that stayed where they are; two rounds are sure of those that were on their way from one node to another all
+    the time, since then the one was asked before the other. In a resharding, where a slot moves once, that takes two or
+    three rounds.
     """
-    return before == after and not any(standing.moving for standing in before.values())
+
+    def __init__(self, keys: Keys, prefix: bytes, shown: str) -> None:
+        head, slash, _ = prefix.partition(b"/")
+        self.slot = slot_of(keys.value + tagged(prefix)) if head and slash else None
+        """The one slot of all these names, if they have one."""
+        self._shown = shown
+        self._doubt = bits(0, SLOTS - 1) if self.slot is None else bits(self.slot)
+        self._seen: set[bytes] = set()
+        self._before: Mapping[Node, Standing] | None = None
+        self._rounds = 0
+
+    def new(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Those of some keys that were not met before; SCAN may answer a key twice."""
+        new = [key for key in dict.fromkeys(keys) if key not in self._seen]
+        self._seen.update(new)
+        return new
+
+    def done(self, before: Mapping[Node, Standing], after: Mapping[Node, Standing]) -> bool:
+        """Whether this was the last round, from what the nodes said of themselves before and after it. Raises
+        `BackendUnavailable` when some slots do not come to rest."""
+        unsure = changed(before, after) | on_their_way(before)
+        if self._before is not None:
+            unsure &= changed(self._before, after)
+        self._before = before
+        self._doubt &= unsure
+        self._rounds += 1
+        if self._doubt and self._rounds == _ROUNDS:
+            raise BackendUnavailable(f"Redis at {self._shown}: its slots kept moving while names were listed")
+        return not self._doubt

@@ -18,6 +18,7 @@ from agentcache_backends.redis.slots import (
     Node,
     Standing,
     Topology,
+    bits,
     redirect_of,
     slot_of,
     standing_of,
@@ -143,10 +144,7 @@ class Cluster:
         for part in pending:
             node = part.node or self.topology.owners[part.slot]
             if node is None:
-                self._doubtful = True
-                raise BackendUnavailable(
-                    f"Redis at {self._settings.shown}: no node of the cluster serves the key's slot"
-                )
+                raise BackendUnavailable(f"Redis at {self._settings.shown}: no node of the cluster serves its slot")
             if part.failed is not None:
                 where, trouble = part.failed
                 closed = trouble.was_open and not isinstance(trouble.error, theirs.TimeoutError | TimeoutError)
@@ -251,22 +249,29 @@ class Cluster:
         if not topology.primaries:
             return ReplyError("CLUSTERDOWN it knows of no node with slots")
         self._suspects.discard(node)
-        self.topology, self._doubtful, self._learned_at = topology, False, time.monotonic()
+        self.topology, self._doubtful, self._learned_at = topology, not topology.complete, time.monotonic()
         return None
 
     async def standings(self, slot: int | None, ways: Ways) -> dict[Node, Standing]:
-        """What the primary of a slot, or (None) every primary, says of itself now. Raises a `BackendError`, also when
-        some slots have none."""
+        """What every node that may hold keys of a slot (None: of any) says of itself now, those to which slots are on
+        their way last. Raises a `BackendError`, also when some slots have no primary."""
         topology = await self.learn(ways)
         owners = topology.primaries if slot is None else (topology.owners[slot],)
-        parts = [Part(_STANDING, -1, node) for node in owners if node is not None]
-        await self.perform(parts, ways)
-        found = {part.node: part.answer for part in parts if part.node is not None and part.answer is not None}
-        if not found or (slot is None and not topology.complete):
+        if None in owners or (slot is None and not topology.complete):
             raise BackendUnavailable(f"Redis at {self._settings.shown}: no node of the cluster serves some slots")
+        found = await self._told(owners, ways)
+        asked = -1 if slot is None else bits(slot)
+        if any(standing.moving & asked for standing in found.values()):
+            more = [*topology.primaries, *(node for standing in found.values() for node in standing.targets)]
+            found |= await self._told([node for node in dict.fromkeys(more) if node not in found], ways)
         if not all(standing.primary for standing in found.values()):
             raise BackendUnavailable(f"Redis at {self._settings.shown}: its cluster is choosing a new primary")
         return found
+
+    async def _told(self, nodes: Iterable[Node | None], ways: Ways) -> dict[Node, Standing]:
+        parts = [Part(_STANDING, -1, node) for node in nodes]
+        await self.perform(parts, ways)
+        return {part.node: part.answer for part in parts if part.node is not None and part.answer is not None}
 
     def silent(self, error: BaseException, node: Node) -> BackendError:
         """Note that a node did not answer in time: whoever asks next looks first who has taken its place."""

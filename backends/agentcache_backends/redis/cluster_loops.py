@@ -124,20 +124,17 @@ class AsyncRedisClusterBackend(AsyncRedisBackend):
         return [part.answer is True for part in parts]
 
     async def scan(self, prefix: bytes, *, after: bytes = b"") -> AsyncIterator[Stat]:
-        seen, slot = set[bytes](), batches.slot_of_prefix(self._keys, prefix)
-        for _ in range(batches.PASSES):
-            before = await self._led(self._cluster.standings(slot, self._place()))
+        walk, done = batches.Walk(self._keys, prefix, self._settings.shown), False
+        while not done:
+            before = await self._led(self._cluster.standings(walk.slot, self._place()))
             for node in before:
                 async for keys in self._pages(node, prefix):
-                    new = [key for key in dict.fromkeys(keys) if key not in seen]  # SCAN may answer a key twice
-                    seen.update(new)
-                    looks = batches.looks(self._asks, new)
+                    looks = batches.looks(self._asks, walk.new(keys))
                     await self._carry(looks)
                     for stat in (stat for look in looks for stat in look.answer or ()):
                         if stat.name > after:
                             yield stat
-            if batches.settled(before, await self._led(self._cluster.standings(slot, self._place()))):
-                return
+            done = walk.done(before, await self._led(self._cluster.standings(walk.slot, self._place())))
 
     async def _pages(self, node: Node, prefix: bytes) -> AsyncIterator[list[bytes]]:
         cursor = b"0"

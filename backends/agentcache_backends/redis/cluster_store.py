@@ -90,18 +90,15 @@ class RedisClusterBackend(RedisBackend):
         return [part.answer is True for part in parts]
 
     def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[Stat]:
-        seen, slot = set[bytes](), batches.slot_of_prefix(self._keys, prefix)
-        for _ in range(batches.PASSES):
-            before = self._led(self._cluster.standings(slot, self._wire()))
+        walk, done = batches.Walk(self._keys, prefix, self._settings.shown), False
+        while not done:
+            before = self._led(self._cluster.standings(walk.slot, self._wire()))
             for node in before:
                 for keys in self._pages(node, prefix):
-                    new = [key for key in dict.fromkeys(keys) if key not in seen]  # SCAN may answer a key twice
-                    seen.update(new)
-                    looks = batches.looks(self._asks, new)
+                    looks = batches.looks(self._asks, walk.new(keys))
                     self._carry(looks)
                     yield from (stat for look in looks for stat in look.answer or () if stat.name > after)
-            if batches.settled(before, self._led(self._cluster.standings(slot, self._wire()))):
-                return
+            done = walk.done(before, self._led(self._cluster.standings(walk.slot, self._wire())))
 
     def _pages(self, node: Node, prefix: bytes) -> Iterator[list[bytes]]:
         cursor = b"0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -83,20 +84,64 @@ def redirect_of(text: str, asked: Node) -> Redirect | None:
 
 
 class Standing(NamedTuple):
-    """What a node says of itself: whether it is a primary, which slots it has, whether one is on its way."""
+    """What a node says of itself: whether it is a primary, which slots it owns and which are on their way to or from
+    it (one bit a slot), and the nodes to which some are. Those may own no slots yet, so that nobody calls them
+    primaries."""
 
     primary: bool
-    slots: str
-    moving: bool
+    owned: int
+    moving: int
+    targets: tuple[Node, ...] = ()
+
+
+_NOTHING: Final = Standing(True, 0, 0)
 
 
 def standing_of(reply: Any) -> Standing:
     """A node's own line in its reply to `CLUSTER NODES`: id, address, flags, primary, ping, pong, epoch, link, and its
     slots, of which `[93-<-id]` and `[93->-id]` are on their way. Raises `BackendUnavailable` for any other reply."""
-    if isinstance(reply, bytes):
-        for line in reply.decode(errors="replace").splitlines():
-            fields = line.split()
-            if len(fields) >= 8 and "myself" in fields[2]:
-                slots = " ".join(fields[8:])
-                return Standing("master" in fields[2].split(","), slots, "[" in slots)
-    raise BackendUnavailable("what answered CLUSTER NODES is no node of a cluster")
+    lines = reply.decode(errors="replace").splitlines() if isinstance(reply, bytes) else []
+    nodes = {fields[0]: fields for fields in map(str.split, lines) if len(fields) >= 8}
+    own = next((fields for fields in nodes.values() if "myself" in fields[2]), None)
+    if own is None:
+        raise BackendUnavailable("what answered CLUSTER NODES is no node of a cluster")
+    owned = moving = 0
+    targets: dict[Node, None] = {}
+    for field in own[8:]:
+        if not field.startswith("["):
+            first, _, last = field.partition("-")
+            owned |= bits(int(first), int(last or first))
+            continue
+        slot, _, whom = field[1:-1].partition("-")
+        moving |= bits(int(slot))
+        if whom.startswith(">-") and whom[2:] in nodes:
+            targets[_address(nodes[whom[2:]][1])] = None
+    return Standing("master" in own[2].split(","), owned, moving, tuple(targets))
+
+
+def _address(field: str) -> Node:
+    """`10.0.0.7:7000@17000,name`, of which the last two are not there for every version."""
+    host, _, port = field.partition("@")[0].rpartition(":")
+    return Node(host, int(port) if port.isdecimal() else 0)
+
+
+def bits(first: int, last: int = -1) -> int:
+    """A set of slots as a number: the bits from `first` to `last` (left out: that one)."""
+    return ((1 << (max(first, last) - first + 1)) - 1) << first
+
+
+def changed(before: Mapping[Node, Standing], after: Mapping[Node, Standing]) -> int:
+    """The slots that changed their owner between two looks at the nodes, or began or ceased to be on their way."""
+    slots = 0
+    for node in before.keys() | after.keys():
+        was, now = before.get(node, _NOTHING), after.get(node, _NOTHING)
+        slots |= (was.owned ^ now.owned) | (was.moving ^ now.moving)
+    return slots
+
+
+def on_their_way(standings: Mapping[Node, Standing]) -> int:
+    """The slots that are being moved."""
+    slots = 0
+    for standing in standings.values():
+        slots |= standing.moving
+    return slots
