@@ -8,11 +8,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINNED := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ipfs lint bench serve pytest clean
+.PHONY: help demo test test-servers test-ipfs lint bench serve pytest clean
 
 help:
 	@echo "make demo   an agent's workload, cold, warm and reopened from disk"
 	@echo "make test   lint, types, import contracts, tests, the docs' examples, the benchmarks once and small"
+	@echo "make test-servers  the backends on servers that are fetched once, without root: Redis 7, Valkey"
 	@echo "make test-ipfs  credentials on a real IPFS node (fetches js-ipfs once, about 300 MB)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  the micro-benchmarks with their peers (BENCH='hit miss --json' chooses)"
@@ -53,14 +54,18 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 test: lint $(VENV)/.system
-	$(BIN)/python -m pytest -n $(JOBS) -q
+	$(BIN)/python -m pytest -n $(JOBS) -q --ignore=tests/servers
+
+test-servers: $(VENV)/.dev
+	@set -e; for script in $(sort $(wildcard scripts/servers/*.sh)); do PYTHON=$(BIN)/python bash "$$script"; done
+	$(BIN)/python -m pytest -n $(JOBS) -q tests/servers
 
 test-ipfs: $(VENV)/.dev
 	@bash scripts/ipfs/install.sh
 	$(BIN)/python -m pytest -q tests/service/market/test_market_ipfs.py
 
 pytest: $(VENV)/.system
-	$(BIN)/python -m pytest -n $(JOBS) -q
+	$(BIN)/python -m pytest -n $(JOBS) -q --ignore=tests/servers
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import MappingProxyType, ModuleType
@@ -22,6 +23,7 @@ from agentcache_core.units import parse_duration, parse_size
 
 Face = Literal["blocking", "async"]
 ENTRY_POINTS: Final = "agentcache.backends"
+_SEVERAL_HOSTS: Final = "+cluster"  # how the schemes end whose URLs may name several hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ _BUILT_IN: Mapping[str, _Scheme] = MappingProxyType(
         "redis": _REDIS,
         "rediss": _REDIS,
         "unix": _REDIS,
+        "redis+cluster": _REDIS,
+        "rediss+cluster": _REDIS,
         "file": _FILES,
         "s3": _Scheme("agentcache_backends.filesystem", "s3fs", "s3"),
         "gs": _Scheme("agentcache_backends.filesystem", "gcsfs", ""),
@@ -53,7 +57,8 @@ _BUILT_IN: Mapping[str, _Scheme] = MappingProxyType(
 class StoreUrl:
     """A storage URL taken apart. `path` and `options` are percent-decoded; its repr never shows credentials.
 
-    `deadline` is what one call may take, in seconds, where the URL's own `timeout` does not say.
+    `deadline` is what one call may take, in seconds, where the URL's own `timeout` does not say. `further` are the
+    hosts after the first, with their ports, of a scheme that names several (`redis+cluster://a:7000,b:7000`).
     """
 
     scheme: str
@@ -65,12 +70,15 @@ class StoreUrl:
     password: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     deadline: float = 0.25
+    further: tuple[tuple[str, int | None], ...] = ()
 
     @property
     def shown(self) -> str:
         """The URL without user name, password and options: what errors, logs and statistics may show."""
-        port = f":{self.port}" if self.port is not None else ""
-        return f"{self.scheme}://{self.host}{port}{self.path}"
+        hosts = ",".join(
+            host if port is None else f"{host}:{port}" for host, port in ((self.host, self.port), *self.further)
+        )
+        return f"{self.scheme}://{hosts}{self.path}"
 
     def __repr__(self) -> str:
         return f"StoreUrl({self.shown!r})"
@@ -84,9 +92,12 @@ def parse_url(text: str) -> StoreUrl:
             f'a storage URL looks like "sqlite:///cache.db" or "redis://host:6379/0", got {shown!r}'
         )
     scheme = text.partition("://")[0].lower()
+    further: tuple[tuple[str, int | None], ...] = ()
     try:
-        parts = urlsplit(text)
+        first, others = _hosts(text) if scheme.endswith(_SEVERAL_HOSTS) else (text, ())
+        parts = urlsplit(first)
         port = parts.port
+        further = tuple((other.hostname or "", other.port) for other in (urlsplit(f"//{host}") for host in others))
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError as error:
         raise ConfigurationError(f"malformed {scheme}:// URL ({_cause(error)})") from None
@@ -102,7 +113,17 @@ def parse_url(text: str) -> StoreUrl:
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
         options=MappingProxyType(options),
+        further=further,
     )
+
+
+def _hosts(text: str) -> tuple[str, Sequence[str]]:
+    """A URL that names several hosts: the same with the first alone, and the others."""
+    place = re.match(r"[^:]*://[^/?#]*", text)
+    assert place is not None  # whoever asks has seen `://`
+    credentials, at, hosts = place[0].partition("://")[2].rpartition("@")
+    first, *others = hosts.split(",")
+    return f"{place[0].partition('://')[0]}://{credentials}{at}{first}{text[place.end() :]}", others
 
 
 def _cause(error: ValueError) -> str:

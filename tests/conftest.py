@@ -1,7 +1,8 @@
 """Fixtures for every test: real servers, started once per worker when first asked for.
 
-`AGENTCACHE_TEST_REDIS_URL` and `AGENTCACHE_TEST_S3_URL` name servers to use instead. A server that cannot be started
-fails the tests that need it.
+`AGENTCACHE_TEST_REDIS_URL` and `AGENTCACHE_TEST_S3_URL` name servers to use instead; the Redis may be one with TLS
+(`rediss://…?ca_certs=…`) or a cluster (`redis+cluster://…`). A server that cannot be started fails the tests that need
+it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from agentcache_core.testing.clusters import RedisCluster
 from agentcache_core.testing.servers import RedisServer, S3Server
 
 pytest.register_assert_rewrite("agentcache_core.testing")
@@ -36,8 +38,28 @@ def _redis_address() -> Iterator[str]:
 @pytest.fixture
 def redis_url(_redis_address: str) -> str:
     """The URL of a real Redis, with a key prefix of this test's own."""
-    joint = "&" if "?" in _redis_address else "?"
-    return f"{_redis_address}{joint}prefix=test-{uuid.uuid4().hex}:&timeout=10s"
+    return _own(_redis_address)
+
+
+def _own(address: str) -> str:
+    joint = "&" if "?" in address else "?"
+    return f"{address}{joint}timeout=10s&prefix=test-{uuid.uuid4().hex}:"
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster_address() -> Iterator[str]:
+    url = os.environ.get("AGENTCACHE_TEST_REDIS_URL", "")
+    if "+cluster://" in url:
+        yield url
+    else:
+        with RedisCluster(3) as cluster:
+            yield cluster.url
+
+
+@pytest.fixture
+def redis_cluster_url(_redis_cluster_address: str) -> str:
+    """The URL of a real Redis cluster of three nodes, with a key prefix of this test's own."""
+    return _own(_redis_cluster_address)
 
 
 @pytest.fixture

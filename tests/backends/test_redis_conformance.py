@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from agentcache_backends.redis import RedisBackend
-from agentcache_backends.redis.loops import AsyncRedisBackend
-from agentcache_backends.redis.settings import Settings, settings_of
+from agentcache_backends.redis import RedisBackend, Settings, open_url
 from agentcache_core.backend import AsyncBackend
 from agentcache_core.clock import Clock
 from agentcache_core.testing import AsyncBackendSuite, BackendSuite, against_a_dict
@@ -25,17 +23,17 @@ class _OnRedis:
 
     @pytest.fixture(autouse=True)
     def _server(self, redis_url: str) -> None:
-        self.settings = settings_of(parse_url(redis_url))
+        self.url = parse_url(redis_url)
 
 
 class TestRedis(_OnRedis, BackendSuite):
     def open(self, place: Path, clock: Clock) -> Any:
-        return RedisBackend(self.settings, clock=clock)
+        return open_url(self.url, face="blocking", clock=clock)
 
 
 class TestRedisOnEventLoops(_OnRedis, AsyncBackendSuite):
     def open_async(self, place: Path, clock: Clock) -> AsyncBackend:
-        return AsyncRedisBackend(self.settings, clock=clock)
+        return cast("AsyncBackend", open_url(self.url, face="async", clock=clock))
 
 
 def test_redis_behaves_like_a_dict(own_redis: RedisServer) -> None:

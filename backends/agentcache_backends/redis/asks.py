@@ -35,12 +35,15 @@ _FENCE_REMEMBERED: Final = 86_400_000
 
 class Ask(NamedTuple, Generic[T]):
     """One round trip: the packed commands, how many replies they bring, what the replies mean. `again` says that
-    sending it twice does no harm, so that it may be repeated on a new connection when the old one had died."""
+    sending it twice does no harm, so that it may be repeated on a new connection when the old one had died; `key` is
+    the first key it is about, by which a cluster finds the node; `each` are the commands one by one."""
 
     packed: bytes
     replies: int
     parse: Callable[[list[Any]], T]
     again: bool = False
+    key: bytes = b""
+    each: Sequence[bytes] = ()
 
 
 Command = tuple[Any, ...]  # bytes, str and int, as `pack_command` takes them
@@ -48,8 +51,10 @@ Command = tuple[Any, ...]  # bytes, str and int, as `pack_command` takes them
 
 def ask(commands: Iterable[Command], parse: Callable[[list[Any]], T], *, again: bool = False) -> Ask[T]:
     """An ask of some commands."""
-    each = [pack_command(command) for command in commands]
-    return Ask(b"".join(each), len(each), parse, again)
+    listed = list(commands)
+    each = [pack_command(command) for command in listed]
+    first = listed[0]
+    return Ask(b"".join(each), len(each), parse, again, first[3] if first[0] == b"EVAL" else first[1], each)
 
 
 class Asks:

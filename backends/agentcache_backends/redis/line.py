@@ -79,6 +79,11 @@ class Line(asyncio.Protocol):
             self._room.set()
             self._room = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for a reply."""
+        return not self._waiting
+
     def give_up(self, reason: BaseException) -> None:
         """Close the connection and tell everybody who waits."""
         if self.lost is not None:

@@ -13,8 +13,9 @@ from hiredis import ReplyError
 from agentcache_backends.redis.asks import Ask, Asks
 from agentcache_backends.redis.layout import Keys
 from agentcache_backends.redis.line import Line, connect, first_error
-from agentcache_backends.redis.settings import Settings, ours
+from agentcache_backends.redis.settings import Settings
 from agentcache_backends.redis.store import CAPABILITIES
+from agentcache_backends.redis.trouble import ours
 from agentcache_core.backend import Event, Grant, Put, Stat, Stored, Version
 from agentcache_core.clock import SYSTEM_CLOCK, Clock
 from agentcache_core.errors import BackendClosed
@@ -23,7 +24,7 @@ from agentcache_core.model import Missing
 T = TypeVar("T")
 
 
-class _Place:
+class Place:
     """What one event loop holds: its line, and a guard that closes the line when the loop shuts down."""
 
     def __init__(self) -> None:
@@ -40,6 +41,12 @@ class _Place:
                 self.guard = self._until_the_loop_ends()
                 await anext(self.guard)
             return self.line
+
+    async def close(self) -> None:
+        if self.line is not None:
+            self.line.give_up(ConnectionError("closed"))
+        if self.guard is not None:
+            await self.guard.aclose()
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
         try:
@@ -61,26 +68,35 @@ class AsyncRedisBackend:
 
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings = settings
-        self._asks = Asks(Keys(settings.prefix), clock.now, settings.log_length)
-        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Place] = weakref.WeakKeyDictionary()
+        self._keys = Keys(settings.prefix)
+        self._asks = Asks(self._keys, clock.now, settings.log_length)
+        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._closed = False
         _alive.add(self)
 
     def __repr__(self) -> str:
-        return f"AsyncRedisBackend({self._settings.shown!r})"
+        return f"{type(self).__name__}({self._settings.shown!r})"
 
     def forget_after_fork(self) -> None:
         """Start anew in a child process. The parent's sockets are kept, unused: closing them is the parent's part."""
         _parents.append(list(self._places.values()))
         self._places = weakref.WeakKeyDictionary()
 
-    async def _line(self) -> Line:
+    def _new_place(self) -> Any:
+        return Place()
+
+    def _place(self) -> Any:
+        """What the running loop holds."""
         if self._closed:
             raise BackendClosed(f"the Redis backend {self._settings.shown} was closed")
         loop = asyncio.get_running_loop()
         place = self._places.get(loop)
         if place is None:
-            place = self._places[loop] = _Place()
+            place = self._places[loop] = self._new_place()
+        return place
+
+    async def _line(self) -> Line:
+        place: Place = self._place()
         line = place.line
         return line if line is not None and line.lost is None else await place.open(self._settings)
 
@@ -141,10 +157,7 @@ class AsyncRedisBackend:
         self._closed = True
         place = self._places.pop(asyncio.get_running_loop(), None)
         if place is not None:
-            if place.line is not None:
-                place.line.give_up(ConnectionError("closed"))
-            if place.guard is not None:
-                await place.guard.aclose()
+            await place.close()
 
     async def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
         return await self._perform(self._asks.get_many(names)) if names else []

@@ -13,7 +13,8 @@ from hiredis import pack_command
 
 from agentcache_backends.redis.asks import Ask, Asks
 from agentcache_backends.redis.layout import Keys, tagged, unpacked, unpacked_all, viewed_all
-from agentcache_backends.redis.settings import Settings, ours
+from agentcache_backends.redis.settings import Settings
+from agentcache_backends.redis.trouble import ours
 from agentcache_backends.redis.wire import SharedWire, Wire
 from agentcache_core.backend import Capabilities, Event, Grant, Put, Stat, Stored, Version
 from agentcache_core.clock import SYSTEM_CLOCK, Clock
@@ -33,6 +34,8 @@ class RedisBackend:
     """
 
     capabilities = CAPABILITIES
+    _own_kind: Any = Wire
+    _shared_kind: Any = SharedWire
 
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings = settings
@@ -44,30 +47,30 @@ class RedisBackend:
         _alive.add(self)
 
     def __repr__(self) -> str:
-        return f"RedisBackend({self._settings.shown!r})"
+        return f"{type(self).__name__}({self._settings.shown!r})"
 
     def _begin(self) -> None:
         self._local = threading.local()
         self._registering = threading.Lock()
-        self._all: weakref.WeakSet[Wire] = weakref.WeakSet()
-        self._shared: Wire | None = None
+        self._all: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._shared: Any = None
 
     def forget_after_fork(self) -> None:
         """Start anew in a child process: a shared socket would hand one process the other's bytes."""
         self._begin()
 
-    def _wire(self) -> Wire:
-        """This thread's connection."""
-        wire: Wire | None = getattr(self._local, "wire", None)
+    def _wire(self) -> Any:
+        """This thread's connection, of `_own_kind` or `_shared_kind`."""
+        wire: Any = getattr(self._local, "wire", None)
         if wire is None or self._closed:
             if self._closed:
                 raise BackendClosed(f"the Redis backend {self._settings.shown} was closed")
             with self._registering:
                 if len(self._all) < self._settings.max_connections:
-                    wire = Wire(self._settings)
+                    wire = self._own_kind(self._settings)
                     self._all.add(wire)
                 else:
-                    wire = self._shared = self._shared or SharedWire(self._settings)
+                    wire = self._shared = self._shared or self._shared_kind(self._settings)
             self._local.wire = wire
         return wire
 

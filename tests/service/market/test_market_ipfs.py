@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from agentcache_core.testing.servers import servers_home
 from agentcache_service.market.blobs import MAX_BLOCK, BlobError, IpfsRpc, cid_of
 
-HOME = Path(os.environ.get("AGENTCACHE_IPFS_HOME", Path(__file__).parents[3] / ".cache" / "ipfs"))
+HOME = Path(os.environ.get("AGENTCACHE_IPFS_HOME") or servers_home() / "ipfs")
 NODE = HOME / "node_modules" / "ipfs" / "src" / "cli.js"
 
 pytestmark = pytest.mark.skipif(
