@@ -111,6 +111,7 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         accounts.RESET_REQUESTED: partial(accounts.do_reset_request, service),
         accounts.RESEND_REQUESTED: partial(accounts.do_resend_request, service),
         privacy.WIPE: partial(privacy.wipe, service),
+        privacy.FORGET_PERSON: partial(privacy.forget_person, service),
         alerts.CHECK_LIMITS: partial(alerts.check_limits, service),
         alerts.CHECK_ANOMALIES: partial(alerts.check_anomalies, service),
         report.WEEKLY: partial(report.send_weekly, service),

@@ -74,9 +74,10 @@ class PasswordBody(Body):
 
 
 class EraseBody(Body):
-    """The password, so that a borrowed browser is not enough."""
+    """The password, so that a borrowed browser is not enough; what we owe is given up only when that is said."""
 
     password: Password
+    give_up_balance: bool = Field(default=False, description="give up earnings that were not paid out")
 
 
 class ProfileBody(Body):
@@ -262,8 +263,10 @@ def change_password(
 @router.get("/export")
 def export(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> dict[str, Any]:
     """A copy of everything kept about the signed-in person."""
-    with service_of(request).db.read() as session:
-        return privacy.export(session, caller)
+    service = service_of(request)
+    service.meter.flush()
+    with service.db.read() as session:
+        return privacy.export(service, session, caller)
 
 
 @router.delete("/me")
@@ -272,7 +275,7 @@ def erase(
 ) -> Done:
     """Erase the signed-in person, given the password. It cannot be taken back."""
     service = service_of(request)
-    privacy.erase(service, caller, password=body.password.get_secret_value())
+    privacy.erase(service, caller, password=body.password.get_secret_value(), give_up_balance=body.give_up_balance)
     cookies.clear_session(response, service.settings)
     return Done()
 

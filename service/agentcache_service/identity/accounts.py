@@ -21,6 +21,7 @@ from agentcache_service.identity.keys import NewKey, create_key
 from agentcache_service.identity.passwords import check_new_password
 from agentcache_service.identity.tables import ApiKey, Membership, OneTimeToken, Org, User
 from agentcache_service.jobs import Claim, enqueue
+from agentcache_service.jobs_tables import Job
 from agentcache_service.mail import queue_mail
 from agentcache_service.orm import new_id
 from agentcache_service.principal import Principal
@@ -234,6 +235,10 @@ def ask_later(service: Service, kind: str, email: str) -> None:
 
 
 def _asked_user(service: Service, session: Session, claim: Claim) -> User | None:
+    """Whose address was asked about; the job forgets the address in the transaction of what it does."""
+    if "sealed" not in claim.payload:
+        return None  # done before, and not marked as done
+    session.execute(update(Job).where(Job.id == claim.id).values(payload={}))
     opened = service.vault.open(b64decode(claim.payload["sealed"]), place=f"jobs/{claim.kind}")
     email = json.loads(opened)["email"]
     return session.scalars(select(User).where(User.email == email, User.erased_at.is_(None))).one_or_none()
