@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import smtplib
 import sqlite3
 from contextlib import closing
 from datetime import datetime
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from agentcache_service.identity import privacy
 from agentcache_service.identity.tables import Membership, Org, User
 from agentcache_service.jobs import Worker
 from agentcache_service.logs import configure_logs
-from agentcache_service.mail import LocalOutbox
+from agentcache_service.mail import SEND_MAIL, LocalOutbox, SendMail, forget_recipient, queue_mail
 from agentcache_service.market import purchases, seeds
 from agentcache_service.market.credentials import CredentialsUnavailable, open_for
 from agentcache_service.market.reconcile import CHECKS
@@ -338,7 +340,15 @@ class Life:
 
 
 @pytest.fixture
-def life(any_service: Service, clock: FixedClock) -> Life:
+def life(service: Service, clock: FixedClock) -> Life:
+    lived = Life(service, clock)
+    lived.lead()
+    return lived
+
+
+@pytest.fixture
+def any_life(any_service: Service, clock: FixedClock) -> Life:
+    """The same on both databases."""
     lived = Life(any_service, clock)
     lived.lead()
     return lived
@@ -383,14 +393,14 @@ def test_after_erasing_nothing_on_disk_in_the_database_or_in_the_logs_names_the_
     assert _lines_with(_rows_in(service.settings.data_dir / "cache.db"), *NAMES) == []
 
 
-def test_the_books_are_proven_after_erasing_and_every_counter_explained(life: Life) -> None:
-    life.erase()
-    assert reconcile_money(life.service.db, CHECKS).problems == ()
-    assert reconcile_usage(life.service) == []
+def test_the_books_are_proven_after_erasing_and_every_counter_explained(any_life: Life) -> None:
+    any_life.erase()
+    assert reconcile_money(any_life.service.db, CHECKS).problems == ()
+    assert reconcile_usage(any_life.service) == []
 
 
-def test_a_copy_holds_everything_the_person_left(life: Life) -> None:
-    copy = life.send("GET", "/api/account/export").json()
+def test_a_copy_holds_everything_the_person_left(any_life: Life) -> None:
+    copy = any_life.send("GET", "/api/account/export").json()
     text = json.dumps(copy)
     for left in (
         "says Augusta",
@@ -476,26 +486,26 @@ def _a_payout(life: Life) -> dict[str, Any]:
     }
 
 
-def test_where_others_stay_the_organization_goes_on_without_the_person(life: Life) -> None:
-    service = life.service
+def test_where_others_stay_the_organization_goes_on_without_the_person(any_life: Life) -> None:
+    service = any_life.service
     bob = world.make_user(service, "bob")
-    world.add_member(service, life.org_id, bob, "member")
-    assert life.erase(expect=409)["error"] == "last_admin"
+    world.add_member(service, any_life.org_id, bob, "member")
+    assert any_life.erase(expect=409)["error"] == "last_admin"
     with service.db.write() as session:
-        session.get_one(Membership, (life.org_id, bob)).role = "admin"
-    assert life.erase(expect=409)["error"] == "payout_address"
-    service.money.customers.payee(life.org_id, "bob@example.com")
-    life.erase()
+        session.get_one(Membership, (any_life.org_id, bob)).role = "admin"
+    assert any_life.erase(expect=409)["error"] == "payout_address"
+    service.money.customers.payee(any_life.org_id, "bob@example.com")
+    any_life.erase()
     with service.db.read() as session:
-        assert session.get_one(Org, life.org_id).name == "Lovelace Engines"
-        assert session.get_one(BillingAccount, life.org_id).email == "bob@example.com"
+        assert session.get_one(Org, any_life.org_id).name == "Lovelace Engines"
+        assert session.get_one(BillingAccount, any_life.org_id).email == "bob@example.com"
         left = _lines_with(dump(service), MARK, "adalove", "says augusta", "yours, augusta")
     assert left == []
     here = dict(world.sign_in(service, bob).headers)
-    kept = life.http.post("/api/cache/get", json={"key": "lovelace/notes"}, headers=dict(life.key.headers))
+    kept = any_life.http.post("/api/cache/get", json={"key": "lovelace/notes"}, headers=dict(any_life.key.headers))
     assert kept.json()["hit"]
-    assert life.http.get("/api/account/me", headers=here).status_code == 200
-    assert life.http.get("/api/account/me", headers=life.headers).status_code == 401
+    assert any_life.http.get("/api/account/me", headers=here).status_code == 200
+    assert any_life.http.get("/api/account/me", headers=any_life.headers).status_code == 401
 
 
 def test_an_erased_address_may_sign_up_anew(life: Life) -> None:
@@ -516,3 +526,29 @@ def test_what_a_call_under_way_wrote_after_the_wipe_is_removed_by_its_repetition
     prefix = life.service.engine.space(life.org_id, "").tenant_prefix
     assert list(life.service.engine.objects.scan(prefix)) == []
     assert reconcile_usage(life.service) == []
+
+
+class RefusingTransport:
+    """A mail server that refuses the recipient, as smtplib tells it."""
+
+    def deliver(self, message: EmailMessage) -> None:
+        raise smtplib.SMTPRecipientsRefused({message["to"]: (550, b"no such user")})
+
+
+def test_a_refused_mail_tells_the_log_no_address(
+    service: Service, clock: FixedClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logs(service.settings)
+    try:
+        with service.db.write() as session:
+            context = {"user": session.get_one(User, world.make_user(service, "ada"))}
+            queue_mail(session, clock, service.vault, to=MARK, template="password_changed", context=context)
+        sending = SendMail(RefusingTransport(), service.vault, sender="us@example.org")
+        Worker(service.db, clock, {SEND_MAIL: sending}).run_due()
+        logged = capsys.readouterr().err
+    finally:
+        structlog.reset_defaults()
+    assert "SMTPRecipientsRefused" in logged
+    assert MARK not in logged
+    forget_recipient(service.db, service.vault, MARK)
+    assert _lines_with(dump(service), MARK) == []
