@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import smtplib
@@ -11,6 +12,7 @@ from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import service_world as world
@@ -419,6 +421,19 @@ def test_a_copy_holds_everything_the_person_left(any_life: Life) -> None:
     ):
         assert left in text, left
     assert not re.search(r"argon2|ac_[0-9a-f]{64}|wrapped_key|sk-seed|as-seed", text)
+
+
+def test_the_archive_holds_the_values_and_files_themselves(life: Life) -> None:
+    answer = life.send("GET", "/api/account/export/archive")
+    with ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        copy = json.loads(archive.read("account.json"))
+        (org,) = (org for org in copy["organizations"] if org["id"] == life.org_id)
+        names = {entry["key"]: f"entries/storage/{entry['name']}.json" for entry in org["entries"]}
+        assert json.loads(archive.read(names["lovelace/notes"])) == {"note": "written by Augusta Lovelace"}
+        assert json.loads(archive.read(names["big"])) == "Augusta " * 5000
+        (asset,) = org["records"]["assets"]
+        assert archive.read(f"assets/{asset['id']}") == b"Augusta's portrait" * 9000
 
 
 def test_what_others_bought_goes_on_and_names_nobody(life: Life) -> None:

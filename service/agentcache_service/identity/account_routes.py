@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import BaseModel, Field, SecretStr
 
-from agentcache_service.identity import accounts, cookies, privacy, sessions
+from agentcache_service.cacheapi.assets import upload_folder
+from agentcache_service.identity import accounts, archive, cookies, privacy, sessions
 from agentcache_service.identity.credentials import csrf_token
 from agentcache_service.identity.tables import User
 from agentcache_service.matrix import Row, for_everybody, for_sessions
@@ -260,13 +262,50 @@ def change_password(
     return Done()
 
 
+class Copy(BaseModel):
+    """Everything kept about a person; rows of tables by their names, without secrets."""
+
+    user: dict[str, Any]
+    account: dict[str, list[dict[str, Any]]] = Field(description="rows about the person, by table")
+    mails: list[dict[str, str]] = Field(
+        description="mails to the person that are here: waiting, or in the local outbox"
+    )
+    organizations: list[dict[str, Any]] = Field(description="of those the person is an admin of: records and entries")
+
+
 @router.get("/export")
-def export(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> dict[str, Any]:
-    """A copy of everything kept about the signed-in person."""
+def export(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> Copy:
+    """A copy of everything kept about the signed-in person, and about the organization they are an admin of."""
     service = service_of(request)
     service.meter.flush()
     with service.db.read() as session:
-        return privacy.export(service, session, caller)
+        return Copy(**privacy.export(service, session, caller))
+
+
+@router.get(
+    "/export/archive",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def export_archive(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> StreamingResponse:
+    """The same copy as a ZIP file, with the cached values and the assets themselves."""
+    service = service_of(request)
+    file = tempfile.SpooledTemporaryFile(max_size=8 << 20, dir=str(upload_folder(service)))  # noqa: SIM115 - closed below
+    try:
+        archive.write(service, caller, file)
+        size = file.tell()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    headers = {"Content-Length": str(size), "Content-Disposition": 'attachment; filename="agentcache-copy.zip"'}
+    return StreamingResponse(_blocks(file), headers=headers, media_type="application/zip")
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while block := file.read(1 << 18):
+            yield block
 
 
 @router.delete("/me")
@@ -303,6 +342,7 @@ ACCESS: tuple[Row, ...] = (
     Row("POST", "/api/account/login", for_everybody(401), body={"login": "nobody", "password": "wrong"}),
     Row("POST", "/api/account/logout", _EACH_OWN),
     Row("GET", "/api/account/export", _EACH_OWN),
+    Row("GET", "/api/account/export/archive", _EACH_OWN),
     Row(
         "DELETE",
         "/api/account/me",
