@@ -11,7 +11,15 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import BaseModel, Field, SecretStr
 
 from agentcache_service.cacheapi.assets import upload_folder
-from agentcache_service.identity import accounts, archive, cookies, privacy, sessions
+from agentcache_service.identity import (
+    accounts,
+    archive,
+    cookies,
+    mailed_tokens,
+    privacy,
+    registration,
+    sessions,
+)
 from agentcache_service.identity.credentials import csrf_token
 from agentcache_service.identity.tables import User
 from agentcache_service.matrix import Row, for_everybody, for_sessions
@@ -139,7 +147,7 @@ def profile_of(user: User, principal: Principal | None = None) -> Profile:
 @router.post("/register", status_code=202)
 def register(body: RegisterBody, request: Request, caller: Principal = public(rate="20/hour")) -> Message:
     """Sign up: account, organization and namespaces at once; the link in the mail confirms and gives the first key."""
-    form = accounts.Registration(
+    form = registration.Registration(
         email=body.email,
         password=body.password.get_secret_value(),
         organization=body.organization,
@@ -150,7 +158,7 @@ def register(body: RegisterBody, request: Request, caller: Principal = public(ra
         last_name=body.last_name,
         avatar_url=body.avatar,
     )
-    accounts.register(service_of(request), form, address=caller.address)
+    registration.register(service_of(request), form, address=caller.address)
     return Message(message=REGISTERED)
 
 
@@ -159,7 +167,7 @@ def verify(body: VerifyBody, request: Request, _caller: Principal = public(rate=
     """Confirm an address; the first time, the answer holds the organization's first API key."""
     service = service_of(request)
     with service.db.write() as session:
-        welcome = accounts.confirm_sign_up(service, session, body.token)
+        welcome = registration.confirm(service, session, body.token)
         key = welcome.first_key.secret if welcome.first_key else None
         return VerifyAnswer(organization=welcome.org.id if welcome.org else None, api_key=key)
 
@@ -175,14 +183,14 @@ def verify_link(token: Annotated[str, Query(max_length=200)], _caller: Principal
 @router.post("/resend-verification", status_code=202)
 def resend(body: EmailBody, request: Request, _caller: Principal = public(rate="10/hour")) -> Message:
     """Mail the confirmation link again; the answer is the same for every address."""
-    accounts.ask_later(service_of(request), accounts.RESEND_REQUESTED, body.email)
+    mailed_tokens.ask_later(service_of(request), registration.RESEND_REQUESTED, body.email)
     return Message(message=ASKED)
 
 
 @router.post("/request-reset", status_code=202)
 def request_reset(body: EmailBody, request: Request, _caller: Principal = public(rate="10/hour")) -> Message:
     """Mail a link to set a new password; the answer is the same for every address."""
-    accounts.ask_later(service_of(request), accounts.RESET_REQUESTED, body.email)
+    mailed_tokens.ask_later(service_of(request), accounts.RESET_REQUESTED, body.email)
     return Message(message=ASKED)
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from agentcache_core.urls import open_backend
 from agentcache_service import audit, mail, personal
 from agentcache_service.cacheapi import personal as cacheapi_personal
 from agentcache_service.errors import Conflict, Forbidden
 from agentcache_service.identity import personal as identity_personal
+from agentcache_service.identity import removal
 from agentcache_service.identity.tables import Membership, Org, User
 from agentcache_service.jobs import Claim, Retry, enqueue
 from agentcache_service.jobs_tables import Job
@@ -187,10 +187,7 @@ def _close_organization(service: Service, session: Session, org_id: str, *, give
 def wipe(service: Service, claim: Claim) -> None:
     """The job: remove what the engine and the stores of files keep for a closed organization, and free its counters."""
     assert claim.org_id is not None
-    prefix = service.engine.space(claim.org_id, "").tenant_prefix
-    for address in service.settings.cache_tiers:
-        if not address.startswith("memory:"):  # copies in memory die with their key, and soon by themselves
-            _remove_all(address, prefix)
+    removal.remove_stored(service, service.engine.space(claim.org_id, "").tenant_prefix)
     market_closing.remove_blobs(service, Leftovers(**{name: tuple(cids) for name, cids in claim.payload.items()}))
     service.meter.flush(everything=True)
     with service.db.write() as session:
@@ -201,15 +198,6 @@ def wipe(service: Service, claim: Claim) -> None:
         usage_personal.forget_namespaces(session, claim.org_id)
         for metric in ("hot_bytes", "asset_bytes"):
             quota.correct(session, claim.org_id, metric, quota.STOCK, to=0)
-
-
-def _remove_all(address: str, prefix: bytes) -> None:
-    backend: Any = open_backend(address, face="blocking")
-    try:
-        for stat in list(backend.scan(prefix)):
-            backend.delete(stat.name)
-    finally:
-        backend.close()
 
 
 def _forget_person_later(service: Service, session: Session, user: User) -> None:
