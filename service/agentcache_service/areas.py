@@ -16,7 +16,16 @@ from fastapi import APIRouter
 from agentcache_service import operations_routes
 from agentcache_service.cacheapi import asset_routes, listener_routes, listeners, object_routes, prewarm, prewarm_routes
 from agentcache_service.cacheapi import routes as cache_routes
-from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, privacy, session_routes
+from agentcache_service.identity import (
+    account_routes,
+    accounts,
+    key_routes,
+    org_routes,
+    privacy,
+    registration,
+    removal,
+    session_routes,
+)
 from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
 from agentcache_service.mail import SEND_MAIL, SendMail
 from agentcache_service.market import (
@@ -109,8 +118,10 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
     functions: dict[str, JobFunction] = {
         SEND_MAIL: SendMail(service.mail, service.vault, sender=service.settings.mail_from),
         accounts.RESET_REQUESTED: partial(accounts.do_reset_request, service),
-        accounts.RESEND_REQUESTED: partial(accounts.do_resend_request, service),
+        registration.RESEND_REQUESTED: partial(registration.do_resend_request, service),
+        removal.EMPTY: partial(removal.empty, service),
         privacy.WIPE: partial(privacy.wipe, service),
+        privacy.FORGET_PERSON: partial(privacy.forget_person, service),
         alerts.CHECK_LIMITS: partial(alerts.check_limits, service),
         alerts.CHECK_ANOMALIES: partial(alerts.check_anomalies, service),
         report.WEEKLY: partial(report.send_weekly, service),

@@ -16,11 +16,12 @@ _SECRET_FIELD = re.compile(r"pass(word|wd)?|token|secret|authorization|cookie|ap
 _SECRET_TEXT = re.compile(
     r"\bac_[0-9a-f]{64}\b|\bwhsec_[\w+/=]+|\bsk_(?:live|test)_\w+|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
+_ADDRESS = re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+")
 HIDDEN = "[hidden]"
 
 
 def hide_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: blanks fields whose name says secret, and secrets of known form in any text."""
+    """A structlog processor: blanks secret fields, secrets of known form and mail addresses in any text."""
     for name, value in event.items():
         event[name] = _clean(name, value)
     return event
@@ -30,7 +31,7 @@ def _clean(name: str, value: Any) -> Any:
     if name not in {"event", "level", "timestamp"} and _SECRET_FIELD.search(name):
         return HIDDEN
     if isinstance(value, str):
-        return _SECRET_TEXT.sub(HIDDEN, value)
+        return _ADDRESS.sub("[address]", _SECRET_TEXT.sub(HIDDEN, value))
     if isinstance(value, dict):
         return {key: _clean(str(key), inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -21,11 +21,14 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agentcache_service.clock import Clock
 from agentcache_service.crypto import Vault
+from agentcache_service.db import Database
 from agentcache_service.jobs import Claim, enqueue
+from agentcache_service.jobs_tables import Job
 from agentcache_service.settings import Settings
 
 SEND_MAIL = "mail.send"
@@ -103,6 +106,31 @@ class LocalOutbox:
         raw = (self._folder / name).read_bytes()
         return BytesParser(_class=EmailMessage, policy=email_policy.default).parsebytes(raw)
 
+    def addressed_to(self, address: str) -> list[dict[str, str]]:
+        """Subject and text of every message to an address, newest first."""
+        messages = (self.read(name) for name in self.names())
+        return [
+            {"subject": str(message["subject"]), "text": body.get_content() if body else ""}
+            for message in messages
+            if message is not None and address in str(message["to"]).casefold()
+            for body in (message.get_body(("plain",)),)
+        ]
+
+    def forget(self, address: str) -> int:
+        """Remove every message to an address, and every one that names it; how many there were."""
+        removed = 0
+        for name in self.names():
+            message = self.read(name)
+            if message is not None and address in _all_text(message):
+                (self._folder / name).unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+
+def _all_text(message: EmailMessage) -> str:
+    parts = [part.get_content() for part in message.walk() if part.get_content_maintype() == "text"]
+    return "\n".join([*map(str, message.values()), *parts]).casefold()
+
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
@@ -142,6 +170,44 @@ def build_transport(settings: Settings) -> Transport:
     return LocalOutbox(settings.data_dir / "outbox")
 
 
+def forget_recipient(database: Database, vault: Vault, address: str, *, batch: int = 500) -> int:
+    """Remove queued mails to an address, and the sealed content of those that were sent; how many there were.
+
+    A sent mail's row stays where it keeps a mail from being sent twice.
+    """
+    last, found = "", 0
+    while True:
+        with database.write() as session:
+            query = select(Job).where(Job.kind == SEND_MAIL, Job.id > last).order_by(Job.id).limit(batch)
+            rows = list(session.scalars(query))
+            for row in rows:
+                if "sealed" in row.payload and _recipient(vault, row.payload["sealed"]) == address:
+                    found += 1
+                    row.payload, row.last_error = {}, None
+                    if row.state == "queued":
+                        row.state = "done"
+        if len(rows) < batch:
+            return found
+        last = rows[-1].id
+
+
+def waiting_for(session: Session, vault: Vault, address: str) -> list[dict[str, str]]:
+    """The mails to an address that wait to be sent: subject and text."""
+    queued = session.scalars(select(Job).where(Job.kind == SEND_MAIL, Job.state != "done"))
+    contents = (_unsealed(vault, row.payload["sealed"]) for row in queued if "sealed" in row.payload)
+    return [
+        {"subject": content["subject"], "text": content["text"]} for content in contents if content["to"] == address
+    ]
+
+
+def _recipient(vault: Vault, sealed: str) -> str:
+    return str(_unsealed(vault, sealed)["to"])
+
+
+def _unsealed(vault: Vault, sealed: str) -> dict[str, Any]:
+    return dict(json.loads(vault.open(b64decode(sealed), place=_SEAL_PLACE)))
+
+
 class SendMail:
     """The job that delivers one queued mail."""
 
@@ -152,8 +218,9 @@ class SendMail:
 
     def __call__(self, claim: Claim) -> None:
         """Unseal, build and deliver. The job's id is the Message-ID, so a repeated delivery can be recognised."""
-        opened = self._vault.open(b64decode(claim.payload["sealed"]), place=_SEAL_PLACE)
-        content = json.loads(opened)
+        if "sealed" not in claim.payload:
+            return  # the recipient was erased while the mail waited
+        content = _unsealed(self._vault, claim.payload["sealed"])
         message = EmailMessage(policy=email_policy.SMTP)
         message["From"] = self._sender
         message["To"] = content["to"]

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from agentcache_service.clock import FixedClock
-from agentcache_service.identity.tables import ApiKey, LoginSession, OneTimeToken, User
+from agentcache_service.identity.tables import ApiKey, LoginSession, OneTimeToken, Org, User
 from agentcache_service.jobs import Worker
 from agentcache_service.jobs_tables import Job
 from agentcache_service.mail import LocalOutbox
@@ -122,6 +122,63 @@ def test_registering_a_known_address_answers_the_same_and_changes_nothing(
     again = client.post("/api/account/register", json={**FORM, "password": "another long phrase", "username": ""})
     assert (again.status_code, again.json()) == (fresh.status_code, fresh.json())
     _login(client)
+
+
+EVIL = {**FORM, "password": "prepared by somebody", "organization": "Evil Ltd", "username": "evil"}
+HONEST = {**FORM, "password": "really my own words", "organization": "Honest Ltd", "username": "honest"}
+
+
+def _links(service: Service) -> list[str]:
+    """The tokens of confirmation mails, oldest first."""
+    texts = [mail.get_body(("plain",)).get_content() for mail in reversed(_mails(service))]
+    return [found[1] for text in texts if (found := re.search(r"/verify\?token=(\S+)", text)) is not None]
+
+
+@pytest.mark.parametrize("attacker_is_first", [True, False])
+def test_an_account_somebody_else_prepared_for_an_address_does_not_come_into_force(
+    client: TestClient, service: Service, worker: Worker, attacker_is_first: bool
+) -> None:
+    order = (EVIL, HONEST) if attacker_is_first else (HONEST, EVIL)
+    for form in order:
+        assert client.post("/api/account/register", json=form).status_code == 202
+        worker.run_due()
+    mine = _links(service)[1 if attacker_is_first else 0]
+    welcome = client.post("/api/account/verify", json={"token": mine}).json()
+    assert welcome["api_key"]
+    wrong = client.post("/api/account/login", json={"login": FORM["email"], "password": EVIL["password"]})
+    assert wrong.status_code == 401
+    _login(client, FORM["email"], HONEST["password"])
+    org = client.get(f"/api/orgs/{welcome['organization']}").json()
+    assert (org["name"], org["role"]) == ("Honest Ltd", "admin")
+    for other in set(_links(service)) - {mine}:
+        assert client.post("/api/account/verify", json={"token": other}).json()["error"] == "token_invalid"
+    with service.db.read() as session:
+        assert [row.name for row in session.scalars(select(Org))] == ["Honest Ltd"]
+        assert not any(row.sign_up_sealed for row in session.scalars(select(OneTimeToken)))
+
+
+def test_the_link_that_is_sent_again_is_the_newest_registrations(
+    client: TestClient, service: Service, worker: Worker, clock: FixedClock
+) -> None:
+    client.post("/api/account/register", json=EVIL)
+    clock.advance(minutes=1)
+    client.post("/api/account/register", json=HONEST)
+    client.post("/api/account/resend-verification", json={"email": FORM["email"]})
+    while worker.run_due():
+        pass
+    client.post("/api/account/verify", json={"token": _links(service)[-1]})
+    _login(client, FORM["email"], HONEST["password"])
+
+
+def test_the_page_behind_the_link_names_the_organization_before_it_is_confirmed(
+    client: TestClient, service: Service, worker: Worker
+) -> None:
+    for form in (EVIL, HONEST):
+        client.post("/api/account/register", json=form)
+        worker.run_due()
+    pages = [client.get("/verify", params={"token": token}).text for token in _links(service)]
+    assert ["Evil Ltd" in page for page in pages] == [True, False]
+    assert "Honest Ltd" in pages[1]
 
 
 def test_a_taken_username_is_told(client: TestClient, service: Service, worker: Worker) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from pydantic import BaseModel, Field, SecretStr
 
-from agentcache_service.identity import accounts, cookies, privacy, sessions
+from agentcache_service.cacheapi.assets import upload_folder
+from agentcache_service.identity import (
+    accounts,
+    archive,
+    cookies,
+    mailed_tokens,
+    privacy,
+    registration,
+    sessions,
+)
 from agentcache_service.identity.credentials import csrf_token
 from agentcache_service.identity.tables import User
 from agentcache_service.matrix import Row, for_everybody, for_sessions
@@ -74,9 +84,10 @@ class PasswordBody(Body):
 
 
 class EraseBody(Body):
-    """The password, so that a borrowed browser is not enough."""
+    """The password, so that a borrowed browser is not enough; what we owe is given up only when that is said."""
 
     password: Password
+    give_up_balance: bool = Field(default=False, description="give up earnings that were not paid out")
 
 
 class ProfileBody(Body):
@@ -136,7 +147,7 @@ def profile_of(user: User, principal: Principal | None = None) -> Profile:
 @router.post("/register", status_code=202)
 def register(body: RegisterBody, request: Request, caller: Principal = public(rate="20/hour")) -> Message:
     """Sign up: account, organization and namespaces at once; the link in the mail confirms and gives the first key."""
-    form = accounts.Registration(
+    form = registration.Registration(
         email=body.email,
         password=body.password.get_secret_value(),
         organization=body.organization,
@@ -147,7 +158,7 @@ def register(body: RegisterBody, request: Request, caller: Principal = public(ra
         last_name=body.last_name,
         avatar_url=body.avatar,
     )
-    accounts.register(service_of(request), form, address=caller.address)
+    registration.register(service_of(request), form, address=caller.address)
     return Message(message=REGISTERED)
 
 
@@ -156,7 +167,7 @@ def verify(body: VerifyBody, request: Request, _caller: Principal = public(rate=
     """Confirm an address; the first time, the answer holds the organization's first API key."""
     service = service_of(request)
     with service.db.write() as session:
-        welcome = accounts.confirm_sign_up(service, session, body.token)
+        welcome = registration.confirm(service, session, body.token)
         key = welcome.first_key.secret if welcome.first_key else None
         return VerifyAnswer(organization=welcome.org.id if welcome.org else None, api_key=key)
 
@@ -172,14 +183,14 @@ def verify_link(token: Annotated[str, Query(max_length=200)], _caller: Principal
 @router.post("/resend-verification", status_code=202)
 def resend(body: EmailBody, request: Request, _caller: Principal = public(rate="10/hour")) -> Message:
     """Mail the confirmation link again; the answer is the same for every address."""
-    accounts.ask_later(service_of(request), accounts.RESEND_REQUESTED, body.email)
+    mailed_tokens.ask_later(service_of(request), registration.RESEND_REQUESTED, body.email)
     return Message(message=ASKED)
 
 
 @router.post("/request-reset", status_code=202)
 def request_reset(body: EmailBody, request: Request, _caller: Principal = public(rate="10/hour")) -> Message:
     """Mail a link to set a new password; the answer is the same for every address."""
-    accounts.ask_later(service_of(request), accounts.RESET_REQUESTED, body.email)
+    mailed_tokens.ask_later(service_of(request), accounts.RESET_REQUESTED, body.email)
     return Message(message=ASKED)
 
 
@@ -259,11 +270,50 @@ def change_password(
     return Done()
 
 
+class Copy(BaseModel):
+    """Everything kept about a person; rows of tables by their names, without secrets."""
+
+    user: dict[str, Any]
+    account: dict[str, list[dict[str, Any]]] = Field(description="rows about the person, by table")
+    mails: list[dict[str, str]] = Field(
+        description="mails to the person that are here: waiting, or in the local outbox"
+    )
+    organizations: list[dict[str, Any]] = Field(description="of those the person is an admin of: records and entries")
+
+
 @router.get("/export")
-def export(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> dict[str, Any]:
-    """A copy of everything kept about the signed-in person."""
-    with service_of(request).db.read() as session:
-        return privacy.export(session, caller)
+def export(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> Copy:
+    """A copy of everything kept about the signed-in person, and about the organization they are an admin of."""
+    service = service_of(request)
+    service.meter.flush()
+    with service.db.read() as session:
+        return Copy(**privacy.export(service, session, caller))
+
+
+@router.get(
+    "/export/archive",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def export_archive(request: Request, caller: Principal = require("account:self", rate="20/hour")) -> StreamingResponse:
+    """The same copy as a ZIP file, with the cached values and the assets themselves."""
+    service = service_of(request)
+    file = tempfile.SpooledTemporaryFile(max_size=8 << 20, dir=str(upload_folder(service)))  # noqa: SIM115 - closed below
+    try:
+        archive.write(service, caller, file)
+        size = file.tell()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    headers = {"Content-Length": str(size), "Content-Disposition": 'attachment; filename="agentcache-copy.zip"'}
+    return StreamingResponse(_blocks(file), headers=headers, media_type="application/zip")
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while block := file.read(1 << 18):
+            yield block
 
 
 @router.delete("/me")
@@ -272,7 +322,7 @@ def erase(
 ) -> Done:
     """Erase the signed-in person, given the password. It cannot be taken back."""
     service = service_of(request)
-    privacy.erase(service, caller, password=body.password.get_secret_value())
+    privacy.erase(service, caller, password=body.password.get_secret_value(), give_up_balance=body.give_up_balance)
     cookies.clear_session(response, service.settings)
     return Done()
 
@@ -300,6 +350,7 @@ ACCESS: tuple[Row, ...] = (
     Row("POST", "/api/account/login", for_everybody(401), body={"login": "nobody", "password": "wrong"}),
     Row("POST", "/api/account/logout", _EACH_OWN),
     Row("GET", "/api/account/export", _EACH_OWN),
+    Row("GET", "/api/account/export/archive", _EACH_OWN),
     Row(
         "DELETE",
         "/api/account/me",

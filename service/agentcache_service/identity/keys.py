@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from agentcache_service import audit
@@ -94,17 +94,18 @@ def _check_namespaces(session: Session, org_id: str, names: Sequence[str]) -> No
         raise Unprocessable(f"There is no namespace {missing}.", code="namespace_unknown")
 
 
-def _alive(service: Service) -> tuple[object, ...]:
+def _working(service: Service) -> tuple[ColumnElement[bool], ...]:
     now = service.clock.now()
-    return (
-        ApiKey.revoked_at.is_(None),
-        ApiKey.replaced_by.is_(None),
-        (ApiKey.expires_at.is_(None)) | (ApiKey.expires_at > now),
-    )
+    return (ApiKey.revoked_at.is_(None), ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now))
+
+
+def _alive(service: Service) -> tuple[ColumnElement[bool], ...]:
+    """Working, and not replaced: what counts against the plan. A key has one working predecessor at most."""
+    return (*_working(service), ApiKey.replaced_by.is_(None))
 
 
 def _living_count(session: Session, service: Service, org_id: str) -> int:
-    query = select(func.count()).select_from(ApiKey).where(ApiKey.org_id == org_id, *_alive(service))  # type: ignore[arg-type]  # column expressions
+    query = select(func.count()).select_from(ApiKey).where(ApiKey.org_id == org_id, *_alive(service))
     return session.scalar(query) or 0
 
 
@@ -129,6 +130,11 @@ def rotate_key(
     old = _own(session, principal.tenant, key_id)
     if old.replaced_by is not None:
         raise Conflict("This key was rotated already.", code="already_rotated")
+    before = select(ApiKey.id).where(ApiKey.replaced_by == old.id, *_working(service))
+    if session.scalar(before) is not None:
+        raise Conflict(
+            "The key before this one still works; revoke it, or wait until it ends.", code="rotation_overlaps"
+        )
     now = service.clock.now()
     made = _make(
         service,

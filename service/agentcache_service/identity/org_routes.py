@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from agentcache_service import audit
 from agentcache_service.errors import NotFound
-from agentcache_service.identity import orgs, presets
+from agentcache_service.identity import orgs, presets, removal
 from agentcache_service.identity.tables import Membership, Namespace, Org, User
 from agentcache_service.matrix import Row, for_everybody, for_sessions
 from agentcache_service.policy import public, require
@@ -132,7 +132,7 @@ def _org_view(service: Service, org: Org, caller: Principal) -> OrgView:
 def _namespace_view(row: Namespace, *, read_only: bool) -> NamespaceView:
     return NamespaceView(
         name=row.name,
-        nodes=[NodeView(**node) for node in row.nodes],
+        nodes=[NodeView.model_validate(node) for node in row.nodes],
         settings=presets.effective(row.nodes),
         read_only=read_only,
         created_at=row.created_at,
@@ -227,11 +227,9 @@ def edit_nodes(
 
 @router.delete("/orgs/{org_id}/namespaces/{name}")
 def remove_namespace(org_id: str, name: str, request: Request, caller: Principal = require("namespaces:write")) -> Done:
-    """Remove a namespace and what it holds."""
-    service = service_of(request)
-    with service.db.write() as session:
-        _own(caller, org_id)
-        orgs.remove_namespace(service, session, caller, name=name)
+    """Remove a namespace and everything it holds: entries, assets, listeners, schedules."""
+    _own(caller, org_id)
+    removal.remove_namespace(service_of(request), caller, name=name)
     return Done()
 
 

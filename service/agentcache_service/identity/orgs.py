@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
@@ -47,8 +47,8 @@ def create_org(
     session.add(org)
     session.flush()
     session.add(Membership(org_id=org.id, user_id=user_id, role="admin", created_at=now))
-    for room in preset.namespaces:
-        session.add(_namespace(service, org.id, room.name, room.nodes))
+    for number, room in enumerate(preset.namespaces):  # the first ones outlive a smaller plan, so their order is kept
+        session.add(_namespace(org.id, room.name, room.nodes, at=now + timedelta(microseconds=number)))
     session.flush()
     audit.record(session, service.clock, principal=None, action="org.create", target=org.id, org_id=org.id)
     return org
@@ -124,15 +124,15 @@ def add_namespace(
         raise limit_reached(service, f"This plan includes {limit} namespaces.")
     if any(row.name == name for row in namespaces(session, org.id)):
         raise Conflict(f"There is a namespace {name!r} already.", code="namespace_exists")
-    row = _namespace(service, org.id, name, nodes)
+    row = _namespace(org.id, name, nodes, at=service.clock.now())
     session.add(row)
     audit.record(session, service.clock, principal=principal, action="namespace.create", target=name)
     return row
 
 
-def _namespace(service: Service, org_id: str, name: str, nodes: Sequence[str]) -> Namespace:
+def _namespace(org_id: str, name: str, nodes: Sequence[str], *, at: datetime) -> Namespace:
     chosen = [presets.as_stored(node) for node in nodes]
-    return Namespace(id=new_id("ns"), org_id=org_id, name=name, nodes=chosen, created_at=service.clock.now())
+    return Namespace(id=new_id("ns"), org_id=org_id, name=name, nodes=chosen, created_at=at)
 
 
 def edit_nodes(
@@ -141,12 +141,28 @@ def edit_nodes(
     """Replace a namespace's nodes: `[{"preset", "settings"}]`, settings overriding the preset's."""
     row = namespace(session, principal.tenant, name)
     row.nodes = [presets.as_stored(str(node["preset"]), node.get("settings") or {}) for node in nodes]
-    audit.record(session, service.clock, principal=principal, action="namespace.edit", target=name)
+    _note_edit(service, session, principal, name)
     return row
 
 
-def remove_namespace(service: Service, session: Session, principal: Principal, *, name: str) -> None:
-    """Remove a namespace's row. Its entries are invalidated by the caller, who has the engine."""
+def choose_nodes(
+    service: Service, session: Session, principal: Principal, *, name: str, chosen: Sequence[str], ttl_s: int | None
+) -> Namespace:
+    """Add and remove nodes by name, and set how long the namespace keeps entries (None: as its nodes say).
+
+    Nodes that stay keep their place, their version and their settings; new ones come after them.
+    """
     row = namespace(session, principal.tenant, name)
-    session.delete(row)
-    audit.record(session, service.clock, principal=principal, action="namespace.remove", target=name)
+    kept = [node for node in row.nodes if node["preset"] in chosen]
+    own = next((dict(node["settings"]) for node in row.nodes if node["preset"] == presets.CUSTOM), {})
+    own = {key: value for key, value in own.items() if key != "ttl_s"} | ({} if ttl_s is None else {"ttl_s": ttl_s})
+    known = {node["preset"] for node in kept}
+    added = [presets.as_stored(key) for key in chosen if key not in known and key != presets.CUSTOM]
+    custom = [presets.as_stored(presets.CUSTOM, own)] if own else []
+    row.nodes = [*(node for node in kept if node["preset"] != presets.CUSTOM), *added, *custom]
+    _note_edit(service, session, principal, name)
+    return row
+
+
+def _note_edit(service: Service, session: Session, principal: Principal, name: str) -> None:
+    audit.record(session, service.clock, principal=principal, action="namespace.edit", target=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,7 +11,7 @@ from typing import Any
 
 from agentcache_service.errors import Unprocessable
 
-_CUSTOM = "custom"
+CUSTOM = "custom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,46 +66,56 @@ def nodes() -> Mapping[str, Node]:
     }
 
 
-@cache
-def _known_settings() -> Mapping[str, type | tuple[type, ...]]:
-    return {
-        "ttl_s": int,
-        "semantic": (bool, float),
-        "assets": bool,
-        "deduplicate": bool,
-        "listen": bool,
-        "inline_max_bytes": int,
-        "stale_while_revalidate_s": int,
-    }
+_TEN_YEARS = 315_360_000
+_BOUNDS: Mapping[str, tuple[int, int]] = {
+    "ttl_s": (1, _TEN_YEARS),
+    "stale_while_revalidate_s": (0, _TEN_YEARS),
+    "inline_max_bytes": (0, 1 << 20),
+}
+_SWITCHES = frozenset({"assets", "deduplicate", "listen"})
+_SETTINGS = sorted({*_BOUNDS, *_SWITCHES, "semantic"})
 
 
 def _is_setting(name: str, value: object) -> bool:
-    kind = _known_settings().get(name)
-    if kind is None or not isinstance(value, kind):
-        return False
-    return kind is not int or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+    """Whole numbers within their bounds, switches, and for `semantic` a similarity of at least 0.5 or false."""
+    if name in _SWITCHES:
+        return isinstance(value, bool)
+    if name == "semantic":
+        return value is False or (isinstance(value, int | float) and value is not True and 0.5 <= value <= 1)
+    low, high = _BOUNDS.get(name, (1, 0))
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def as_stored(preset: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The form a namespace keeps: preset name, its version now, and the settings that differ from it."""
+    """The form a namespace keeps: the preset, its version and what it says now, and settings that differ from it.
+
+    What the preset says is kept with it, so that a later version changes no namespace until its nodes are chosen anew.
+    """
     node = nodes().get(preset)
-    if node is None and preset != _CUSTOM:
-        raise Unprocessable(f"Unknown node {preset!r}; known are {[*nodes(), _CUSTOM]}.", code="node_unknown")
+    if node is None and preset != CUSTOM:
+        raise Unprocessable(f"Unknown node {preset!r}; known are {[*nodes(), CUSTOM]}.", code="node_unknown")
     for name, value in (settings or {}).items():
         if not _is_setting(name, value):
             raise Unprocessable(
-                f"The node setting {name!r} is unknown or has a wrong value; known are {sorted(_known_settings())}.",
+                f"The node setting {name!r} is unknown or its value is not acceptable; known are {_SETTINGS}.",
                 code="node_setting",
             )
-    return {"preset": preset, "version": node.version if node else 1, "settings": dict(settings or {})}
+    return {
+        "preset": preset,
+        "version": node.version if node else 1,
+        "base": dict(node.settings) if node else {},
+        "settings": dict(settings or {}),
+    }
 
 
-def effective(stored: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings a namespace's nodes amount to: later nodes win, a namespace's own settings win over presets."""
+def effective(stored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings a namespace's nodes amount to: the first node that says something decides, the namespace's own
+    settings win over every preset."""
     result: dict[str, Any] = {}
     for entry in stored:
         node = nodes().get(entry["preset"])
-        result.update(node.settings if node else {})
+        said = entry.get("base", node.settings if node else {})
+        result = {**said, **result}
     for entry in stored:
         result.update(entry.get("settings") or {})
     return result

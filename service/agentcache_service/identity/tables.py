@@ -62,7 +62,11 @@ class LoginSession(Base):
 
 
 class OneTimeToken(Base):
-    """A mailed token for one purpose (verify, reset), used at most once before it expires."""
+    """A mailed token for one purpose (verify, reset), used at most once before it expires.
+
+    `sign_up_sealed` is what a later registration of an address that was never confirmed asked for: password hash,
+    names and organization come into force only when its own token is used.
+    """
 
     __tablename__ = "one_time_tokens"
 
@@ -73,6 +77,7 @@ class OneTimeToken(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    sign_up_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class Org(Base):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -28,6 +29,7 @@ from .parts import PartnerClient
 CONNECT_LIFE = timedelta(minutes=10)
 REVOKE = "integrations.revoke"
 _EARLY = timedelta(minutes=1)
+_log = structlog.get_logger("agentcache_service.market")
 
 
 class NotConfigured(ServiceError):
@@ -173,26 +175,46 @@ def disconnect(service: Service, principal: Principal, slug: str) -> bool:
         fields = open_fields(service, row)
         row.sealed, row.status, row.disconnected_at = None, "disconnected", service.clock.now()
         audit.record(session, service.clock, principal=principal, action="integration.disconnect", target=slug)
-        tokens = [fields[name] for name in ("refresh_token", "access_token") if fields.get(name)]
-        job = None
-        if tokens and chosen.connect.revoke:
-            place = f"{principal.tenant}/{slug}/revoke"
-            sealed = service.vault.seal(json.dumps(tokens).encode(), place=place).hex()
-            job = enqueue(
-                session,
-                service.clock,
-                REVOKE,
-                {"partner": slug, "sealed": sealed},
-                org_id=principal.tenant,
-                run_at=service.clock.now() + timedelta(minutes=1),
-            )
-    if job is None:
+        tokens = _revocable(chosen, fields)
+        if tokens:
+            _revoke_later(service, session, row, tokens, after=timedelta(minutes=1))
+    if not tokens:
         return True
     try:
         revoke_tokens(service, slug, tokens)
     except OAuthRefused:
         return False
     return True
+
+
+def drop_all(service: Service, session: Session, org_id: str) -> None:
+    """Erase every connection of an organization in the caller's transaction; jobs revoke the tokens at the partners."""
+    for row in session.scalars(select(Connection).where(Connection.org_id == org_id)):
+        chosen = service.market.catalog.by_slug.get(row.partner)
+        if row.sealed is not None and chosen is not None:
+            try:
+                tokens = _revocable(chosen, open_fields(service, row))
+            except ServiceError as lost:  # sealed under a master key that is gone: nothing is left to revoke with
+                _log.warning("a connection was dropped without revoking it", connection=row.id, error=lost.message)
+                tokens = []
+            if tokens:
+                _revoke_later(service, session, row, tokens)
+        session.delete(row)
+
+
+def _revocable(chosen: Partner, fields: Mapping[str, str]) -> list[str]:
+    if not chosen.connect.revoke:
+        return []
+    return [fields[name] for name in ("refresh_token", "access_token") if fields.get(name)]
+
+
+def _revoke_later(
+    service: Service, session: Session, row: Connection, tokens: list[str], *, after: timedelta = timedelta()
+) -> None:
+    place = f"{row.org_id}/{row.partner}/revoke"
+    sealed = service.vault.seal(json.dumps(tokens).encode(), place=place).hex()
+    payload = {"partner": row.partner, "sealed": sealed}
+    enqueue(session, service.clock, REVOKE, payload, org_id=row.org_id, run_at=service.clock.now() + after)
 
 
 def revoke_tokens(service: Service, slug: str, tokens: list[str]) -> None:

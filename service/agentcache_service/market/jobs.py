@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from agentcache_service.jobs import Claim, JobFunction, Repeated, daily, every_minute, hourly
+from agentcache_service.jobs_tables import Job
 from agentcache_service.money.finance import month_of
 from agentcache_service.service import Service
 
@@ -89,6 +90,8 @@ def _revoke(service: Service, claim: Claim) -> None:
     sealed = bytes.fromhex(str(claim.payload["sealed"]))
     tokens = json.loads(service.vault.open(sealed, place=f"{org_id}/{slug}/revoke"))
     connections.revoke_tokens(service, slug, tokens)
+    with service.db.write() as session:  # done: what could open the tokens goes as well
+        session.execute(update(Job).where(Job.id == claim.id).values(payload={"partner": slug}))
 
 
 def _check_health(service: Service, _claim: Claim) -> None:

@@ -235,6 +235,14 @@ def delist(listing_id: str, request: Request, caller: Principal = require("marke
         return listing_view(listings.delist(service, session, caller, listing_id=listing_id))
 
 
+@router.post("/listings/{listing_id}/withdraw")
+def withdraw(listing_id: str, request: Request, caller: Principal = require("market:sell")) -> ListingView:
+    """Take a listing off sale and let its subscriptions run out: buyers are told, and nothing renews."""
+    service = service_of(request)
+    with service.db.write() as session:
+        return listing_view(listings.withdraw(service, session, caller, listing_id=listing_id))
+
+
 @router.post("/listings/{listing_id}/versions", status_code=201)
 def add_version(
     listing_id: str,
@@ -327,6 +335,9 @@ ACCESS: tuple[Row, ...] = (
     ),
     Row("POST", "/api/market/listings/{listing_id}/publish", for_sessions(least="admin"), seed=seeds.a_listing),
     Row("POST", "/api/market/listings/{listing_id}/delist", for_sessions(least="admin"), seed=seeds.an_active_listing),
+    Row(
+        "POST", "/api/market/listings/{listing_id}/withdraw", for_sessions(least="admin"), seed=seeds.an_active_listing
+    ),
     Row(
         "POST",
         "/api/market/listings/{listing_id}/versions",

@@ -19,7 +19,7 @@ from agentcache_service.service import Service
 from . import creators, listing_rules, moderation, notices
 from .archive import Package
 from .listing_rules import Kind, Pricing, Step, StepRefused
-from .tables import Listing, ListingCredential, ListingVersion
+from .tables import Listing, ListingCredential, ListingVersion, Purchase
 
 MAX_TAGS = 10
 
@@ -110,6 +110,22 @@ def delist(service: Service, session: Session, principal: Principal, *, listing_
     row.status = _step(row, "delist")
     row.updated_at = service.clock.now()
     audit.record(session, service.clock, principal=principal, action="market.listing.delist", target=row.id)
+    return row
+
+
+def withdraw(service: Service, session: Session, principal: Principal, *, listing_id: str) -> Listing:
+    """Take a listing off sale and let its subscriptions run out: nothing renews, paid time stays until its end."""
+    row = own(session, principal.tenant, listing_id)
+    if row.status == "active":
+        row.status = _step(row, "delist")
+    now = service.clock.now()
+    row.updated_at = now
+    running = (Purchase.listing_id == row.id, Purchase.status == "completed", Purchase.renews)
+    for purchase in session.scalars(select(Purchase).where(*running)):
+        purchase.renews = False
+        context = {"name": row.name, "until": purchase.access_until, "purchase": purchase.id}
+        notices.tell_org(service, session, purchase.org_id, template="market_withdrawn", context=context)
+    audit.record(session, service.clock, principal=principal, action="market.listing.withdraw", target=row.id)
     return row
 
 

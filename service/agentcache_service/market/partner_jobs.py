@@ -81,14 +81,19 @@ def cancel(service: Service, principal: Principal, slug: str, *, job_id: str) ->
         row = own(session, principal.tenant, slug, job_id=job_id)
     if row.state in ENDED:
         raise Conflict(f"The job has {row.state} already.")
-    if row.remote_id is not None:
-        chosen = connections.partner(service, slug)
-        partner_dialects.stop(service, chosen, _credential(service, row), row.remote_id)
+    stop(service, row)
     with service.db.write() as session:
         row = session.get_one(PartnerJob, job_id)
         row.state, row.next_at, row.finished_at = "canceled", None, service.clock.now()
         row.log = [*row.log, _line(service, "cancelled")][-MAX_LOG:]
         return row
+
+
+def stop(service: Service, row: PartnerJob) -> None:
+    """Stop a job at its partner, if it has begun there; `ServiceError` when the partner does not take it."""
+    if row.remote_id is not None:
+        chosen = connections.partner(service, row.partner)
+        partner_dialects.stop(service, chosen, _credential(service, row), row.remote_id)
 
 
 def advance(service: Service, *, limit: int = 100) -> int:

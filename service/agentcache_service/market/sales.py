@@ -35,7 +35,7 @@ class SalePayments:
         elif sale.kind == "renewal":
             start = purchase.access_until if purchase.access_until and purchase.access_until > now else now
             purchase.access_until, purchase.period = add_month(start), sale.serial
-        else:
+        elif purchase.ended_at is None:
             purchase.access_until = None
 
     def failed(self, session: Session, attempt: PaymentAttempt, now: datetime) -> None:

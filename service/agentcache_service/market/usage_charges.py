@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from agentcache_service.money.postings import MICROS_PER_CENT
 from agentcache_service.service import Service
@@ -73,7 +74,16 @@ def charge(service: Service, purchase_id: str) -> bool:
 def unpaid_usage(service: Service, purchase_id: str) -> int:
     """What a purchase's calls cost that were not charged yet, in micro-USD."""
     with service.db.read() as session:
-        query = select(func.coalesce(func.sum(ModelCall.cost), 0)).where(
-            ModelCall.purchase_id == purchase_id, ModelCall.sale_id.is_(None)
-        )
-        return int(session.scalar(query) or 0)
+        return _uncharged(session, purchase_id)
+
+
+def unpaid(session: Session, purchase_id: str) -> int:
+    """The whole cents a purchase's calls cost that were not charged yet, in micro-USD."""
+    return _uncharged(session, purchase_id) // MICROS_PER_CENT * MICROS_PER_CENT
+
+
+def _uncharged(session: Session, purchase_id: str) -> int:
+    query = select(func.coalesce(func.sum(ModelCall.cost), 0)).where(
+        ModelCall.purchase_id == purchase_id, ModelCall.sale_id.is_(None)
+    )
+    return int(session.scalar(query) or 0)

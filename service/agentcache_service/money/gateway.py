@@ -132,6 +132,14 @@ class PaymentGateway(Protocol):
         """Send an amount in cents to a payee."""
         ...
 
+    def rename(self, customer: str, *, email: str) -> None:
+        """Give a customer another address; `GatewayError` when the gateway does not know the customer."""
+        ...
+
+    def forget(self, *, customer: str | None, payee: str | None) -> None:
+        """Erase a customer with their cards, and a payee. Those the gateway no longer knows are no error."""
+        ...
+
     def parse_event(self, body: bytes, signature: str, *, now: datetime) -> GatewayEvent:
         """The event in a webhook, once its signature and age are checked; `SignatureRefused` otherwise."""
         ...

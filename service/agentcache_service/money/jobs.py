@@ -9,12 +9,15 @@ from agentcache_service.jobs import Claim, JobFunction, Repeated, every_minute, 
 from agentcache_service.service import Service
 
 from . import payouts
+from .billing_tables import BillingAccount
 from .local_gateway import LocalGateway
 
 RENEW = "money.renew"
 RESUME = "money.resume"
 PAY_OUT = "money.payout"
 LOCAL_EVENTS = "money.local_events"
+FORGET = "money.forget"
+RENAME = "money.rename"
 
 REPEATED: tuple[Repeated, ...] = (
     Repeated(RENEW, hourly),
@@ -30,6 +33,8 @@ def jobs(service: Service) -> Mapping[str, JobFunction]:
         RESUME: partial(_resume, service),
         PAY_OUT: partial(_pay_out, service),
         LOCAL_EVENTS: partial(deliver_local_events, service),
+        FORGET: partial(_forget, service),
+        RENAME: partial(_rename, service),
     }
 
 
@@ -43,6 +48,18 @@ def _resume(service: Service, _claim: Claim) -> None:
 
 def _pay_out(service: Service, claim: Claim) -> None:
     payouts.send(service.db, service.money.gateway, service.clock, str(claim.payload["payout"]))
+
+
+def _forget(service: Service, claim: Claim) -> None:
+    service.money.gateway.forget(customer=claim.payload["customer"], payee=claim.payload["payee"])
+
+
+def _rename(service: Service, claim: Claim) -> None:
+    """Tell the gateway the address an organization's account has now; an account that is gone needs none."""
+    with service.db.read() as session:
+        account = session.get(BillingAccount, claim.org_id)
+    if account is not None and account.customer_ref is not None:
+        service.money.gateway.rename(account.customer_ref, email=account.email)
 
 
 def deliver_local_events(service: Service, _claim: Claim | None = None) -> None:

@@ -145,6 +145,28 @@ class LocalGateway:
         made = self._once("po", idempotency_key, {"payee": payee, "amount": amount}, send)
         return Transfer(made["id"], made["status"], made["amount"], made["failure"])
 
+    def rename(self, customer: str, *, email: str) -> None:
+        """Change the stored address."""
+        with self._book() as book:
+            _store(book, "cus", _load(book, customer) | {"email": email})
+            self._forget_calls(book, customer)
+
+    def forget(self, *, customer: str | None, payee: str | None) -> None:
+        """Delete the objects, and the remembered calls that hold their addresses."""
+        with self._book() as book:
+            for name in filter(None, (customer, payee)):
+                book.execute("DELETE FROM objects WHERE id = ?", (name,))
+                self._forget_calls(book, name)
+
+    @staticmethod
+    def _forget_calls(book: sqlite3.Connection, name: str) -> None:
+        """Forget what was asked and answered about a customer or payee; charges and payouts hold no addresses."""
+        book.execute(
+            "DELETE FROM calls WHERE json_extract(asked, '$.kind') IN ('cus', 'pm', 'acct') "
+            "AND ? IN (json_extract(asked, '$.customer'), json_extract(answer, '$.id'))",
+            (name,),
+        )
+
     def decide_dispute(self, charge: str, *, won: bool) -> None:
         """Announce how a bank decided; for tests and demonstrations."""
         with self._book() as book:
@@ -175,6 +197,7 @@ class LocalGateway:
     def _book(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
         try:
+            connection.execute("PRAGMA secure_delete=ON")  # forgetting must reach the file's free space
             yield connection
         finally:
             connection.close()

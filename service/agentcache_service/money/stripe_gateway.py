@@ -148,6 +148,17 @@ class StripeGateway:
         )
         return Transfer(made.id, "paid", made.amount)
 
+    def rename(self, customer: str, *, email: str) -> None:
+        """Update the customer's address."""
+        _call(lambda: self._client.v1.customers.update(customer, {"email": email}))
+
+    def forget(self, *, customer: str | None, payee: str | None) -> None:
+        """Delete the customer and the Express account. Stripe keeps what its own books need."""
+        if customer is not None:
+            _call_unless_gone(lambda: self._client.v1.customers.delete(customer))
+        if payee is not None:
+            _call_unless_gone(lambda: self._client.v1.accounts.delete(payee))
+
     def parse_event(self, body: bytes, signature: str, *, now: datetime) -> GatewayEvent:
         """Check and read a webhook. Disputes name their payment intent, which is what we call the charge."""
         check(body, signature, self._secret, now=now)
@@ -171,6 +182,16 @@ class StripeGateway:
 def _call(call: Callable[[], T]) -> T:
     try:
         return call()
+    except stripe.StripeError as error:
+        raise _translated(error) from error
+
+
+def _call_unless_gone(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except stripe.InvalidRequestError as error:
+        if error.code != "resource_missing":
+            raise _translated(error) from error
     except stripe.StripeError as error:
         raise _translated(error) from error
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from agentcache_service import audit
 from agentcache_service.errors import ServiceError
-from agentcache_service.identity import accounts, keys, orgs, presets, second_factor, sessions
+from agentcache_service.identity import accounts, keys, orgs, presets, removal, second_factor, sessions
 from agentcache_service.identity.key_routes import a_key
 from agentcache_service.identity.org_routes import our_namespace
 from agentcache_service.identity.session_routes import a_session
@@ -155,16 +155,20 @@ def edit_namespace(
 ) -> Response:
     """Choose a namespace's nodes, and its time to live where it differs from theirs."""
     service = service_of(request)
-    chosen = [{"preset": key, "settings": {}} for key in node or []]
-    if ttl_s:
-        chosen = [*chosen, {"preset": "custom", "settings": {"ttl_s": ttl_s}}]
     try:
         with service.db.write() as session:
-            orgs.edit_nodes(service, session, caller, name=name, nodes=chosen)
+            orgs.choose_nodes(service, session, caller, name=name, chosen=node or [], ttl_s=ttl_s or None)
     except ServiceError as refused:
         if refused.status == 404:
             raise
         return _namespaces_page(request, caller, problem=refused.message, status=refused.status)
+    return see_other("/dashboard/namespaces")
+
+
+@router.post("/namespaces/{name}/remove")
+def remove_namespace(name: str, request: Request, caller: Principal = require("namespaces:write")) -> Response:
+    """Remove a namespace with everything in it."""
+    removal.remove_namespace(service_of(request), caller, name=name)
     return see_other("/dashboard/namespaces")
 
 
@@ -281,6 +285,7 @@ ACCESS: tuple[Row, ...] = (
         seed=our_namespace,
         form={"node": "metadata_cache"},
     ),
+    Row("POST", "/dashboard/namespaces/{name}/remove", for_sessions(303, least="admin"), seed=our_namespace),
     Row("GET", "/dashboard/settings", _EACH_OWN),
     Row("POST", "/dashboard/settings/profile", _SAVED, form={"first_name": "Ada"}),
     Row(

@@ -8,7 +8,15 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from agentcache_service.errors import ServiceError
-from agentcache_service.identity import accounts, cookies, presets, second_factor, sessions
+from agentcache_service.identity import (
+    accounts,
+    cookies,
+    mailed_tokens,
+    presets,
+    registration,
+    second_factor,
+    sessions,
+)
 from agentcache_service.identity.account_routes import ASKED, REGISTERED, end_current
 from agentcache_service.matrix import Row, for_everybody, for_sessions
 from agentcache_service.policy import public, require
@@ -20,7 +28,7 @@ from agentcache_service.web.snippets import snippets
 router = APIRouter(include_in_schema=False)
 
 Text = Annotated[str, Form(max_length=2000)]
-_EMPTY = accounts.Registration(email="", password="", organization="", sector="")
+_EMPTY = registration.Registration(email="", password="", organization="", sector="")
 Secret = Annotated[str, Form(max_length=1024)]
 
 
@@ -56,7 +64,7 @@ def sign_up(
     caller: Principal = public(rate="20/hour"),
 ) -> HTMLResponse:
     """Sign up."""
-    form = accounts.Registration(
+    form = registration.Registration(
         email=email,
         password=password,
         organization=organization,
@@ -67,7 +75,7 @@ def sign_up(
         last_name=last_name,
     )
     try:
-        accounts.register(service_of(request), form, address=caller.address)
+        registration.register(service_of(request), form, address=caller.address)
     except ServiceError as refused:
         return page(
             request,
@@ -90,8 +98,11 @@ def _message(request: Request, caller: Principal, heading: str, text: str) -> HT
 def verify_form(
     request: Request, token: Annotated[str, Query(max_length=200)], caller: Principal = public()
 ) -> HTMLResponse:
-    """A button rather than a link: programs that look into mails follow links."""
-    return page(request, caller, "public/verify.html", token=token, error=None)
+    """A button rather than a link: programs that look into mails follow links. It names what would be opened."""
+    service = service_of(request)
+    with service.db.read() as session:
+        organization = registration.asked_organization(service, session, token)
+    return page(request, caller, "public/verify.html", token=token, organization=organization, error=None)
 
 
 @router.post("/verify")
@@ -100,7 +111,7 @@ def verify(request: Request, token: Text, caller: Principal = public(rate="30/mi
     service = service_of(request)
     try:
         with service.db.write() as session:
-            welcome = accounts.confirm_sign_up(service, session, token)
+            welcome = registration.confirm(service, session, token)
             opened = sessions.open_session(
                 service,
                 session,
@@ -109,7 +120,15 @@ def verify(request: Request, token: Text, caller: Principal = public(rate="30/mi
                 agent=request.headers.get("user-agent", ""),
             )
     except ServiceError as refused:
-        return page(request, caller, "public/verify.html", status=refused.status, token=token, error=refused.message)
+        return page(
+            request,
+            caller,
+            "public/verify.html",
+            status=refused.status,
+            token=token,
+            organization=None,
+            error=refused.message,
+        )
     key = welcome.first_key.secret if welcome.first_key else None
     answer = page(
         request,
@@ -122,7 +141,7 @@ def verify(request: Request, token: Text, caller: Principal = public(rate="30/mi
     return answer
 
 
-def _first_namespace(request: Request, welcome: accounts.Welcome) -> str:
+def _first_namespace(request: Request, welcome: registration.Welcome) -> str:
     from agentcache_service.identity import orgs
 
     if welcome.org is None:
@@ -177,7 +196,7 @@ def logout(request: Request, caller: Principal = require("account:second_factor"
 @router.post("/resend")
 def resend(request: Request, email: Text, caller: Principal = public(rate="10/hour")) -> HTMLResponse:
     """Send the confirmation link again."""
-    accounts.ask_later(service_of(request), accounts.RESEND_REQUESTED, email)
+    mailed_tokens.ask_later(service_of(request), registration.RESEND_REQUESTED, email)
     return _message(request, caller, "Check your mail", ASKED)
 
 
@@ -233,7 +252,7 @@ def reset_form(request: Request, caller: Principal = public()) -> HTMLResponse:
 @router.post("/reset")
 def reset_ask(request: Request, email: Text, caller: Principal = public(rate="10/hour")) -> HTMLResponse:
     """Send a reset link; the answer is the same for every address."""
-    accounts.ask_later(service_of(request), accounts.RESET_REQUESTED, email)
+    mailed_tokens.ask_later(service_of(request), accounts.RESET_REQUESTED, email)
     return _message(request, caller, "Check your mail", ASKED)
 
 

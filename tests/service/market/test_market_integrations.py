@@ -20,6 +20,7 @@ from agentcache_service.clock import FixedClock
 from agentcache_service.crypto import SealBroken
 from agentcache_service.identity.passwords import Passwords
 from agentcache_service.jobs import Worker
+from agentcache_service.jobs_tables import Job
 from agentcache_service.market import connections, forwarding, oauth_client, partner_jobs
 from agentcache_service.market.integration_tables import Connection, ForwardEvent
 from agentcache_service.market.oauth_client import OAuthRefused
@@ -249,6 +250,21 @@ def test_disconnecting_revokes_at_the_partner_and_erases_here(
     with shop.db.read() as session:
         assert session.scalars(select(Connection)).one().sealed is None
     ada.send("DELETE", "/api/integrations/replicate", expect=404)
+
+
+def test_erasing_the_person_revokes_at_the_partner_and_keeps_nothing_that_opens_the_token(
+    person: Callable[..., Any], partners: Any, shop: Service, clock: FixedClock
+) -> None:
+    ada = person("ada")
+    oauth(ada, partners)
+    ada.send("DELETE", "/api/account/me", json={"password": "plain old horse 77"})
+    assert partners.tokens
+    clock.advance(minutes=1)
+    Worker(shop.db, clock, job_functions(shop)).run_due()
+    assert (partners.tokens, partners.refresh) == (set(), set())
+    with shop.db.read() as session:
+        assert session.scalars(select(Connection)).all() == []
+        assert not any("sealed" in job.payload for job in session.scalars(select(Job)))
 
 
 def test_a_partner_that_is_down_is_asked_to_revoke_later(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
@@ -16,7 +18,7 @@ Json = dict[str, Any]
 
 ALLOWED = {
     "customers": {"email", "metadata[reference]"},
-    "customer": {"invoice_settings[default_payment_method]"},
+    "customer": {"invoice_settings[default_payment_method]", "email"},
     "attach": {"customer"},
     "payment_intents": {"customer", "amount", "currency", "payment_method", "confirm", "off_session"},
     "refunds": {"payment_intent", "amount"},
@@ -42,6 +44,7 @@ class StrictStripe(BaseHTTPRequestHandler):
     lock: ClassVar[threading.Lock] = threading.Lock()
     objects: ClassVar[dict[str, Json]] = {}
     keys: ClassVar[dict[str, tuple[str, int, Json]]] = {}
+    serials: ClassVar[Iterator[int]] = count()
 
     def log_message(self, *args: object) -> None:
         """Stay quiet."""
@@ -51,6 +54,19 @@ class StrictStripe(BaseHTTPRequestHandler):
         try:
             self._authorised()
             self._answer(200, self._object(self.path.rsplit("/", 1)[1]))
+        except Refused as refused:
+            self._answer(refused.status, refused.body)
+
+    def do_DELETE(self) -> None:
+        """Delete a customer or an account."""
+        try:
+            self._authorised()
+            kind, name = self.path.removeprefix("/v1/").split("/")
+            if kind not in {"customers", "accounts"}:
+                raise Refused(404, "invalid_request_error", f"Unrecognized request URL ({self.path})")
+            self._object(name)
+            del self.objects[name]
+            self._answer(200, {"id": name, "object": kind.removesuffix("s"), "deleted": True})
         except Refused as refused:
             self._answer(refused.status, refused.body)
 
@@ -88,7 +104,10 @@ class StrictStripe(BaseHTTPRequestHandler):
             case ["customers", name]:
                 self._only("customer", form)
                 found = self._object(name)
-                found["invoice_settings"]["default_payment_method"] = form["invoice_settings[default_payment_method]"]
+                found["email"] = form.get("email", found["email"])
+                settings = found["invoice_settings"]
+                chosen = form.get("invoice_settings[default_payment_method]", settings["default_payment_method"])
+                settings["default_payment_method"] = chosen
                 return found
             case ["payment_methods", token, "attach"]:
                 return self._attach(token, form)
@@ -142,7 +161,7 @@ class StrictStripe(BaseHTTPRequestHandler):
         return self._new("re", "refund", amount=amount, payment_intent=intent["id"], status="succeeded")
 
     def _new(self, prefix: str, kind: str, **fields: Any) -> Json:
-        name = f"{prefix}_strict_{len(self.objects)}"
+        name = f"{prefix}_strict_{next(self.serials)}"
         self.objects[name] = {"id": name, "object": kind, **fields}
         return self.objects[name]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,3 +149,33 @@ def test_a_payout_to_a_failing_payee_fails_and_says_why(tmp_path: Any) -> None:
     payee = local.create_payee(reference="org_3", email="fails@example.com", idempotency_key=key())
     sent = local.pay_out(payee, 100, idempotency_key=key())
     assert (sent.status, sent.failure) == ("failed", "account_closed")
+
+
+def test_a_forgotten_customer_and_payee_are_gone_and_forgetting_again_is_no_error(honours_keys: PaymentGateway) -> None:
+    customer = customer_with(honours_keys, "card_ok", "pm_card_visa")
+    paid = charge(honours_keys, customer)
+    payee = honours_keys.create_payee(reference="org_1", email="ada@example.com", idempotency_key=key())
+    honours_keys.rename(customer, email="bob@example.com")
+    for _ in range(2):
+        honours_keys.forget(customer=customer, payee=payee)
+    honours_keys.forget(customer=None, payee=None)
+    with pytest.raises(GatewayError):
+        charge(honours_keys, customer)
+    with pytest.raises(GatewayError):
+        honours_keys.pay_out(payee, 100, idempotency_key=key())
+    with pytest.raises(GatewayError):
+        honours_keys.rename(customer, email="eve@example.com")
+    assert honours_keys.refund(paid.id, 1900, idempotency_key=key()).amount == 1900
+
+
+def test_the_local_gateway_forgets_in_its_file_as_well(tmp_path: Path) -> None:
+    local = LocalGateway(tmp_path / "payments.db", secret=SECRET, now=lambda: NOW)
+    customer = local.create_customer(reference="org_1", email="ada@example.com", idempotency_key="one")
+    local.attach_card(customer, "card_ok", idempotency_key="two")
+    local.rename(customer, email="lovelace@example.com")
+    payee = local.create_payee(reference="org_1", email="ada@example.com", idempotency_key="three")
+    assert b"ada@" in (tmp_path / "payments.db").read_bytes()
+    local.forget(customer=customer, payee=payee)
+    kept = (tmp_path / "payments.db").read_bytes()
+    assert b"ada@" not in kept
+    assert b"lovelace@" not in kept
