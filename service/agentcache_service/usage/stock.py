@@ -46,34 +46,39 @@ def reserve(service: Service, item: Item) -> quota.Hold:
 def commit(service: Service, hold: quota.Hold, item: Item) -> bool:
     """Note that the item is stored and charge it; True when the same content was there already (own tenant only)."""
     with service.db.write() as session:
-        orgs.lock(session, item.org_id)
-        period = quota.STOCK
-        replaced = _charged_alone(session, item.org_id, item.metric, item.namespace, item.name)
-        session.execute(
-            delete(StoredItem).where(
-                StoredItem.org_id == item.org_id, StoredItem.namespace == item.namespace, StoredItem.name == item.name
-            )
+        return commit_within(session, hold, item, stored_at=service.clock.now())
+
+
+def commit_within(session: Session, hold: quota.Hold, item: Item, *, stored_at: datetime) -> bool:
+    """As `commit`, in the caller's transaction."""
+    orgs.lock(session, item.org_id)
+    period = quota.STOCK
+    replaced = _charged_alone(session, item.org_id, item.metric, item.namespace, item.name)
+    session.execute(
+        delete(StoredItem).where(
+            StoredItem.org_id == item.org_id, StoredItem.namespace == item.namespace, StoredItem.name == item.name
         )
-        quota.give_back(session, item.org_id, item.metric, period, amount=replaced)
-        duplicate = _others(session, item)
-        cost = 0 if duplicate else item.size
-        if not quota.commit(session, hold, actual=cost):
-            quota.take(session, item.org_id, item.metric, period, amount=cost, limit=None)
-        elif cost > hold.amount:
-            quota.take(session, item.org_id, item.metric, period, amount=cost - hold.amount, limit=None)
-        session.add(
-            StoredItem(
-                org_id=item.org_id,
-                namespace=item.namespace,
-                name=item.name,
-                metric=item.metric,
-                bytes=item.size,
-                digest=item.digest,
-                stored_at=service.clock.now(),
-                expires_at=item.expires_at,
-            )
+    )
+    quota.give_back(session, item.org_id, item.metric, period, amount=replaced)
+    duplicate = _others(session, item)
+    cost = 0 if duplicate else item.size
+    if not quota.commit(session, hold, actual=cost):
+        quota.take(session, item.org_id, item.metric, period, amount=cost, limit=None)
+    elif cost > hold.amount:
+        quota.take(session, item.org_id, item.metric, period, amount=cost - hold.amount, limit=None)
+    session.add(
+        StoredItem(
+            org_id=item.org_id,
+            namespace=item.namespace,
+            name=item.name,
+            metric=item.metric,
+            bytes=item.size,
+            digest=item.digest,
+            stored_at=stored_at,
+            expires_at=item.expires_at,
         )
-        return duplicate
+    )
+    return duplicate
 
 
 def _others(session: Session, item: Item) -> bool:
