@@ -14,7 +14,15 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from agentcache_service import operations_routes
-from agentcache_service.cacheapi import asset_routes, listener_routes, listeners, object_routes, prewarm, prewarm_routes
+from agentcache_service.cacheapi import (
+    asset_routes,
+    listener_routes,
+    listeners,
+    object_routes,
+    prewarm,
+    prewarm_routes,
+    removal,
+)
 from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import account_routes, accounts, key_routes, org_routes, privacy, session_routes
 from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
@@ -118,6 +126,7 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         listeners.TICK: partial(listeners.tick, service),
         listeners.CHECK: partial(listeners.check, service),
         prewarm.PREWARM: partial(prewarm.run, service),
+        removal.EMPTY: partial(removal.empty, service),
         delivery.DELIVER: partial(delivery.deliver, service),
     }
     functions.update(market_jobs.jobs(service))

@@ -241,7 +241,7 @@ def invalidate_matching(
 
 def _remove_older(service: Service, place: Place, selector: Selector, older_than: float) -> int:
     """Remove the matching entries stored more than `older_than` seconds ago, one by one."""
-    edge = service.engine.cache._core.tiers.clock.now() - older_than
+    edge = service.engine.now() - older_than
     removed: list[bytes] = []
     for name, record in service.engine.entries(place.org_id, place.namespace):
         if record.created_at < edge and selects(selector, record) and _remove_entry(service, place, name, record):

@@ -146,7 +146,7 @@ def edit_nodes(
 
 
 def remove_namespace(service: Service, session: Session, principal: Principal, *, name: str) -> None:
-    """Remove a namespace's row. Its entries are invalidated by the caller, who has the engine."""
+    """Remove a namespace's row: a part of `cacheapi.removal.remove_namespace`, which removes what it holds."""
     row = namespace(session, principal.tenant, name)
     session.delete(row)
     audit.record(session, service.clock, principal=principal, action="namespace.remove", target=name)
