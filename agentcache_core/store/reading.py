@@ -16,6 +16,7 @@ Drive = Callable[[Coroutine[Any, Any, bytes]], bytes]
 class AssetReader(io.RawIOBase):
     """An asset as a read-only, seekable binary file: `read`, `readinto`, `seek`, `tell`, iteration by lines.
 
+    `size` is in bytes, `digest` (32 bytes, keyed by tenant and secret) that of `Asset.digest`.
     Not for several threads at once; open it once for each. Raises `MissingBlob` or `CorruptFrame` when a part was
     lost, and another `BackendError` when the store fails.
     """
@@ -26,6 +27,7 @@ class AssetReader(io.RawIOBase):
         self._drive = drive
         self._position = 0
         self.size = parts.manifest.size
+        self.digest = parts.manifest.digest
         self.content_type = content_type
 
     def readable(self) -> bool:
@@ -77,6 +79,7 @@ class AsyncAssetReader:
         self._position = 0
         self.closed = False
         self.size = parts.manifest.size
+        self.digest = parts.manifest.digest
         self.content_type = content_type
 
     async def read(self, size: int = -1) -> bytes:

@@ -17,7 +17,7 @@ from agentcache_service.areas import REPEATED, ROUTER_MODULES, job_functions
 from agentcache_service.errors import RESPONSES, install_error_shape
 from agentcache_service.jobs import Worker
 from agentcache_service.logs import configure_logs
-from agentcache_service.middleware import BodyLimit, Observe, SecurityHeaders
+from agentcache_service.middleware import BodyLimit, Observe, SecurityHeaders, Unbroken
 from agentcache_service.policy import guards_of
 from agentcache_service.service import Service, build_service
 from agentcache_service.settings import Settings
@@ -69,6 +69,7 @@ def _add_layers(app: FastAPI, service: Service) -> None:
     settings = service.settings
     large = dict.fromkeys(LARGE_BODIES, settings.max_value_bytes)
     app.add_middleware(BodyLimit, default=settings.max_json_bytes, by_prefix=large)
+    app.add_middleware(Unbroken)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

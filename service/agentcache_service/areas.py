@@ -14,7 +14,15 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from agentcache_service import operations_routes
-from agentcache_service.cacheapi import asset_routes, listener_routes, listeners, object_routes, prewarm, prewarm_routes
+from agentcache_service.cacheapi import (
+    asset_routes,
+    listener_routes,
+    listeners,
+    object_routes,
+    prewarm,
+    prewarm_routes,
+    removal,
+)
 from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import (
     account_routes,
@@ -23,7 +31,6 @@ from agentcache_service.identity import (
     org_routes,
     privacy,
     registration,
-    removal,
     session_routes,
 )
 from agentcache_service.jobs import JobFunction, Repeated, every_minute, hourly
@@ -119,7 +126,6 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         SEND_MAIL: SendMail(service.mail, service.vault, sender=service.settings.mail_from),
         accounts.RESET_REQUESTED: partial(accounts.do_reset_request, service),
         registration.RESEND_REQUESTED: partial(registration.do_resend_request, service),
-        removal.EMPTY: partial(removal.empty, service),
         privacy.WIPE: partial(privacy.wipe, service),
         privacy.FORGET_PERSON: partial(privacy.forget_person, service),
         alerts.CHECK_LIMITS: partial(alerts.check_limits, service),
@@ -129,6 +135,7 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         listeners.TICK: partial(listeners.tick, service),
         listeners.CHECK: partial(listeners.check, service),
         prewarm.PREWARM: partial(prewarm.run, service),
+        removal.EMPTY: partial(removal.empty, service),
         delivery.DELIVER: partial(delivery.deliver, service),
     }
     functions.update(market_jobs.jobs(service))

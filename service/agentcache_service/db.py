@@ -33,7 +33,8 @@ class Database:
         self.url = normalise_url(url)
         parsed = make_url(self.url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10}
+        # an error's text must not carry what was written: addresses, password hashes, tokens
+        options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 10, "hide_parameters": True}
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("the service needs a database file: sqlite:////path/to/service.db")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+
+from agentcache_core.errors import BackendError, BackendFull, BackendReadOnly, KeyingError, UnstorableValue
+
+_log = structlog.get_logger("agentcache_service")
 
 
 class ErrorBody(BaseModel):
@@ -123,13 +129,33 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorBody, "description": "The body is larger than allowed."},
     422: {"model": ErrorBody, "description": "Well formed, and a value is not acceptable."},
     429: {"model": ErrorBody, "description": "Too many requests; see Retry-After."},
+    500: {"model": ErrorBody, "description": "Our fault; `request_id` names the call in our log."},
+    503: {"model": ErrorBody, "description": "A store does not answer; see Retry-After."},
 }
 
 
 def error_response(error: ServiceError) -> JSONResponse:
-    """The JSON answer for a refusal."""
-    body = {"success": False, "error": error.code, "message": error.message, **error.extra}
+    """The JSON answer for a refusal. What it quotes of the request is made legible first."""
+    body = _legible({"success": False, "error": error.code, "message": error.message, **error.extra})
     return JSONResponse(body, status_code=error.status, headers=error.headers)
+
+
+def _legible(value: Any) -> Any:
+    """The same with half characters (lone surrogates), which no encoding can carry, replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_legible(key): _legible(inner) for key, inner in value.items()}
+    return [_legible(inner) for inner in value] if isinstance(value, list) else value
+
+
+def answer_to(request: Request, error: ServiceError) -> Response:
+    """The answer for a refusal: a page for a browser that asks for one, else JSON."""
+    page = getattr(request.app.state, "error_page", None)
+    if page is not None and wants_page(request):
+        answer: Response = page(request, error)
+        return answer
+    return error_response(error)
 
 
 _STATUS_CODES = {
@@ -153,11 +179,7 @@ def install_error_shape(app: FastAPI) -> None:
 
     async def on_service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        page = getattr(request.app.state, "error_page", None)
-        if page is not None and wants_page(request):
-            answer: Response = page(request, error)
-            return answer
-        return error_response(error)
+        return answer_to(request, error)
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -171,12 +193,47 @@ def install_error_shape(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         problems = error.errors()
         broken = any(item["type"] in {"json_invalid", "value_error.jsondecode"} for item in problems)
-        details = [{"field": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in problems]
+        details = [{"field": _field(item["loc"]), "problem": _sentence(item)} for item in problems]
         first = details[0] if details else {"field": "body", "problem": "is not acceptable"}
         message = f"{first['field']}: {first['problem']}"
         kind = BadRequest if broken else Unprocessable
         return await on_service_error(request, kind(message, extra={"details": details}))
 
+    async def on_engine(request: Request, error: Exception) -> Response:
+        if isinstance(error, KeyingError | UnstorableValue):
+            return answer_to(request, Unprocessable(f"This cannot be stored: {error}", code="unstorable"))
+        if isinstance(error, BackendFull | BackendReadOnly):
+            return answer_to(request, ServiceError(f"Not stored: {error}", code="not_stored", status=507))
+        _log.warning("storage trouble", error=f"{type(error).__name__}: {error}"[:500])
+        away = ServiceError(
+            "The storage does not answer; try again.", code="storage_away", status=503, headers={"Retry-After": "5"}
+        )
+        return answer_to(request, away)
+
+    async def on_unfit(request: Request, error: Exception) -> Response:
+        _log.warning("a value does not fit the database", error=f"{type(error).__name__}: {error}"[:500])
+        refusal = Unprocessable("A value is too large, or holds a character that cannot be stored.", code="unfit")
+        return answer_to(request, refusal)
+
+    # a number beyond 64 bits or half a character that no field's own rule has caught
+    for unfit in (DataError, OverflowError, UnicodeEncodeError):
+        app.add_exception_handler(unfit, on_unfit)
+    for trouble in (BackendError, KeyingError, UnstorableValue):
+        app.add_exception_handler(trouble, on_engine)
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_validation)
+
+
+def _field(location: Sequence[Any]) -> str:
+    """Where a wrong value stands, as the caller wrote it: `tags.0` rather than `body.tags.0`."""
+    named = location[1:] if len(location) > 1 and location[0] == "body" else location
+    return ".".join(map(str, named))
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "json_invalid":
+        return f"is not JSON: {problem.get('ctx', {}).get('error', problem['msg'])}"
+    if problem["type"] in {"model_attributes_type", "dict_type", "model_type"} and tuple(problem["loc"]) == ("body",):
+        return "is no JSON object; send one, with Content-Type: application/json"
+    return str(problem["msg"]).removeprefix("Value error, ")

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from agentcache_service.clock import Clock
 from agentcache_service.db import Database
 from agentcache_service.jobs_tables import Job
+from agentcache_service.logs import without_secrets
 from agentcache_service.orm import new_id
 
 LEASE = timedelta(minutes=5)
@@ -205,7 +206,8 @@ class Worker:
             postpone(self._database, self._clock, held, delay=again.delay, reason=str(again))
         except Exception as error:  # noqa: BLE001 - whatever a job raises must not end the worker
             _log.warning("job failed", job=held.id, kind=held.kind, attempt=held.attempt, error=repr(error)[:500])
-            fail(self._database, self._clock, held, reason=f"{type(error).__name__}: {error}"[:500])
+            reason = without_secrets(f"{type(error).__name__}: {error}")
+            fail(self._database, self._clock, held, reason=reason[:500])
         else:
             finish(self._database, self._clock, held)
         return True

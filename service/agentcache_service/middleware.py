@@ -8,9 +8,11 @@ from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentcache_service.errors import ServiceError, error_response
+from agentcache_service.errors import ServiceError, Unprocessable, answer_to, error_response
 from agentcache_service.metrics import Metrics
 
 _log = structlog.get_logger("agentcache_service.http")
@@ -36,7 +38,7 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = secrets.token_hex(8)
+        request_id = scope["request_id"] = secrets.token_hex(8)
         status = 500
         began = time.perf_counter()
 
@@ -91,6 +93,56 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, complete)
+
+
+class Unbroken:
+    """Answers 500 in the one shape where the code below fails, and tells the log what happened, without secrets.
+
+    It also refuses addresses with a NUL character, which no database column and no file name can hold.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and stand in for an answer that never comes."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+            await answer_to(Request(scope), Unprocessable("An address holds no NUL.", code="nul"))(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except ClientDisconnect:
+            _log.info("the caller went away", method=scope["method"])
+        except Exception as error:
+            request_id = scope.get("request_id", "")
+            _log.error("unhandled error", id=request_id, kind=type(error).__name__, exc_info=error)
+            if started:
+                raise
+            await _failure(scope, request_id)(scope, receive, send)
+
+
+def _failure(scope: Scope, request_id: str) -> Response:
+    failure = ServiceError(
+        f"Something failed on our side. If it happens again, tell us the request id {request_id}.",
+        code="internal",
+        status=500,
+        extra={"request_id": request_id},
+    )
+    try:
+        return answer_to(Request(scope), failure)
+    except Exception as error:  # noqa: BLE001 - the page of the failure may fail for the same reason
+        _log.error("no page for a failure", kind=type(error).__name__)
+        return error_response(failure)
 
 
 class _TooLarge(Exception):

@@ -185,3 +185,4 @@ def _load(name: str, file: str) -> None:
 _load("service_world", "world.py")
 _load("service_axe", "axe.py")
 sys.modules["service_conftest"] = sys.modules[__name__]
+_load("service_stand", "stand.py")  # it builds on the functions above

@@ -1,92 +1,23 @@
-"""What the cache API does in the background: listeners, webhooks, prewarming; and assets."""
+"""What the cache API does in the background: listeners, webhooks, prewarming."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import service_world as world
-from service_conftest import make_service, make_settings
-from sqlalchemy import select
+from service_stand import Stand, stand_in
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
-from starlette.testclient import TestClient
 
-from agentcache_service.app import build_app
-from agentcache_service.areas import REPEATED, job_functions
 from agentcache_service.cacheapi import prewarm
 from agentcache_service.clock import FixedClock
-from agentcache_service.jobs import Worker
-from agentcache_service.safe_http import AddressRefused, Caps, Fetched, FetchFailed, SafeClient
-from agentcache_service.service import Service
-from agentcache_service.usage import quota
-from agentcache_service.usage.tables import UsageCounter
-
-
-@dataclass
-class Web(SafeClient):
-    """A web of our own: pages by address, and the posts it received. Stands where the guarded client stands."""
-
-    pages: dict[str, Fetched] = field(default_factory=dict)
-    posts: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    hook_status: int = 200
-
-    def check(self, url: str) -> None:
-        if ".example" not in url:
-            raise AddressRefused("not public")
-
-    def fetch(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Any = None,
-        body: bytes = b"",
-        caps: Caps | None = None,
-        follow: bool = True,
-    ) -> Fetched:
-        if method == "POST":
-            self.posts.append((url, dict(headers or {}), body))
-            return Fetched(url, self.hook_status, {}, b"")
-        if url not in self.pages:
-            raise FetchFailed("no answer")
-        page = self.pages[url]
-        if page.headers.get("etag") and (headers or {}).get("if-none-match") == page.headers["etag"]:
-            return Fetched(url, 304, page.headers, b"")
-        return page
-
-    def show(self, url: str, body: bytes, **headers: str) -> None:
-        self.pages[url] = Fetched(url, 200, {name.replace("_", "-"): value for name, value in headers.items()}, body)
-
-
-@dataclass
-class Stand:
-    service: Service
-    clock: FixedClock
-    web: Web
-    api: TestClient
-    worker: Worker
-
-    def turn(self, **time: float) -> None:
-        """Let time pass and do everything that is due."""
-        self.clock.advance(**time)
-        self.worker.plant(REPEATED)
-        self.worker.run_due()
-        self.worker.run_due()
 
 
 @pytest.fixture
 def stand(tmp_path: Any) -> Iterator[Stand]:
-    clock, web = FixedClock(), Web()
-    service = make_service(make_settings(tmp_path), clock)
-    service.outgoing = web
-    user = world.make_user(service, "ada")
-    key = world.make_key(service, world.make_org(service, user, plan="pro"), user)
-    api = TestClient(build_app(service=service), headers=dict(key.headers))
-    yield Stand(service, clock, web, api, Worker(service.db, clock, job_functions(service)))
-    service.close()
+    with stand_in(tmp_path) as built:
+        yield built
 
 
 PAGE = "https://news.example/a"
@@ -227,38 +158,3 @@ def test_schedules_that_are_wrong_or_too_frequent_are_refused(stand: Stand, sche
 def test_nightly_is_three_in_the_morning(clock: FixedClock) -> None:
     at = prewarm.next_run(prewarm.cron_of("nightly"), clock.now())
     assert f"{at:%Y-%m-%d %H:%M}" == "2026-01-16 03:00"
-
-
-def test_an_asset_is_stored_once_and_read_in_parts_by_key_and_by_link(stand: Stand) -> None:
-    content = bytes(range(256)) * 2000
-    first = stand.api.post("/api/assets", params={"key": "fw/1.bin"}, content=content).json()
-    again = stand.api.post("/api/assets", params={"key": "fw/copy.bin"}, content=content).json()
-    assert (first["deduplicated"], again["deduplicated"]) == (False, True)
-    assert again["url"] == first["url"]
-    with stand.service.db.read() as session:
-        row = session.scalars(select(UsageCounter).where(UsageCounter.metric == "asset_bytes")).one()
-    assert (row.period, row.used) == (quota.STOCK, len(content))
-    path = first["url"].removeprefix("http://testserver")
-    assert stand.api.get(path).content == content
-    part = stand.api.get(path, headers={"range": "bytes=1000-1009"})
-    assert (part.status_code, part.content) == (206, content[1000:1010])
-    assert stand.api.get(path, headers={"range": "bytes=-5"}).content == content[-5:]
-    anybody = TestClient(build_app(service=stand.service))
-    link = first["signed_url"].removeprefix("http://testserver")
-    assert anybody.get(link).content == content
-    assert anybody.get(link.replace(first["asset"], "ast_other")).status_code == 404
-    assert anybody.get(link[:-2]).status_code == 404
-    assert anybody.get(path).status_code == 401
-    stand.clock.advance(hours=2)
-    assert anybody.get(link).status_code == 404
-    assert stand.api.get(path).status_code == 200
-
-
-def test_assets_need_a_plan_that_includes_them(tmp_path: Any) -> None:
-    service = make_service(make_settings(tmp_path), FixedClock())
-    user = world.make_user(service, "ada")
-    key = world.make_key(service, world.make_org(service, user, plan="free"), user, use_in="cdn")
-    client = TestClient(build_app(service=service), headers=dict(key.headers))
-    answer = client.post("/api/assets", params={"key": "k"}, content=b"x")
-    assert (answer.status_code, answer.json()["error"]) == (402, "feature_not_in_plan")
-    service.close()

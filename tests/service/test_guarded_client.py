@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import itertools
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpcore2
 import pytest
@@ -18,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agentcache_service.public_net import Deadline
 from agentcache_service.safe_http import AddressRefused, Caps, FetchFailed, SafeClient, is_public, system_resolver
 
 PUBLIC = "93.184.215.14"
@@ -84,6 +88,18 @@ def _names(table: dict[str, Sequence[str]]) -> Callable[[str, int], Sequence[str
         "http://[fd00::1]/",
         "http://[64:ff9b::7f00:1]/",
         "http://[2002:7f00:1::]/",
+        "http://[::7f00:1]/",
+        "http://[64:ff9b:1::7f00:1]/",
+        "http://[::ffff:0:127.0.0.1]/",
+        "http://[2001:0:5db8:d70e:0:0:80ff:fffe]/",
+        "http://[2001:0:a00:1:0:0:a247:28f1]/",
+        "http://[2606:2800:21f:cb07:0:5efe:7f00:1]/",
+        "http://[fec0::1]/",
+        "http://[100::1]/",
+        "http://[2001:db8::1]/",
+        "http://192.88.99.1/",
+        "http://198.18.0.1/",
+        "http://240.0.0.1/",
     ],
 )
 def test_internal_addresses_are_refused_in_every_spelling(url: str) -> None:
@@ -93,7 +109,19 @@ def test_internal_addresses_are_refused_in_every_spelling(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://a.example/", "file:///etc/passwd", "http://u:p@a.example/", "http:///x", "//x", "http://a.example:22/"],
+    [
+        "ftp://a.example/",
+        "file:///etc/passwd",
+        "http://u:p@a.example/",
+        "http:///x",
+        "//x",
+        "http://a.example:22/",
+        "http://a.example:99999/",
+        "http://[::bad/",
+        "http://\ud800.example/",
+        "http://a.example/\ud800",
+        "http://xn--a.example\u3002\u3002/",
+    ],
 )
 def test_other_schemes_ports_and_credentials_are_refused(url: str) -> None:
     with pytest.raises(AddressRefused):
@@ -105,6 +133,8 @@ def test_a_public_address_is_public_and_wrapped_ones_are_unwrapped() -> None:
 
     assert is_public(ipaddress.ip_address(PUBLIC))
     assert is_public(ipaddress.ip_address("2606:2800:21f:cb07:6820:80da:af6b:8b2c"))
+    assert is_public(ipaddress.ip_address("64:ff9b::5db8:d70e"))
+    assert is_public(ipaddress.ip_address("2001:0:5db8:d70e:0:0:a247:28f1"))  # Teredo, both ends public
     assert not is_public(ipaddress.ip_address("224.0.0.1"))
 
 
@@ -164,6 +194,120 @@ def test_a_server_that_never_answers_is_left(tmp_path: Path) -> None:
         client = SafeClient(resolver=_names({"a.example": [PUBLIC]}), connector=_led_to(silent.getsockname()[1], []))
         with pytest.raises(FetchFailed, match="too long"):
             client.fetch("GET", "http://a.example/", caps=Caps(seconds=0.05))
+
+
+@contextmanager
+def _dripping(answer: bytes, *, stall: bool = False) -> Iterator[int]:
+    """A server that sends its answer byte by byte, each soon after the other, and never ends it (or reads nothing)."""
+    stopping = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while stall and not stopping.wait(0.02):
+                pass
+            for number in itertools.count():
+                if stopping.wait(0.02):
+                    return
+                connection.sendall(answer[number : number + 1] or b"x")
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=drip, args=(connection,), daemon=True))
+            threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threads = [threading.Thread(target=serve, daemon=True)]
+        threads[0].start()
+        yield listening.getsockname()[1]
+        stopping.set()
+        listening.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nx-", b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n"])
+def test_a_server_that_drips_its_head_or_body_is_left_when_the_time_is_up(answer: bytes) -> None:
+    with _dripping(answer) as port:
+        client = SafeClient(resolver=_names({"a.example": [PUBLIC]}), connector=_led_to(port, []))
+        with pytest.raises(FetchFailed, match="too long"):  # without the cap this would go on for ever
+            client.fetch("GET", "http://a.example/", caps=Caps(seconds=0.5))
+
+
+def test_a_server_that_reads_nothing_is_left_too() -> None:
+    with _dripping(b"", stall=True) as port:
+        client = SafeClient(resolver=_names({"a.example": [PUBLIC]}), connector=_led_to(port, []))
+        with pytest.raises(FetchFailed, match="too long"):
+            client.fetch("POST", "http://a.example/", body=b"x" * (32 << 20), caps=Caps(seconds=0.5))
+
+
+def test_redirects_share_one_time(pages: tuple[int, Any]) -> None:
+    moments: list[float] = []
+    left = Deadline.left
+
+    def spending(deadline: Deadline, wanted: float | None = None) -> float:
+        moments.append(left(deadline, wanted))
+        return moments[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Deadline, "left", spending)
+        client = SafeClient(resolver=_names({"a.example": [PUBLIC]}), connector=_led_to(pages[0], []))
+        client.fetch("GET", "http://a.example/to//to//x", caps=Caps(seconds=30))
+    assert moments == sorted(moments, reverse=True)
+
+
+def test_a_resolver_that_hangs_is_left() -> None:
+    hanging = threading.Event()
+
+    def resolver(_host: str, _port: int) -> Sequence[str]:
+        hanging.wait(60)
+        return [PUBLIC]
+
+    client = SafeClient(resolver=resolver)
+    with pytest.raises(FetchFailed, match="too long"):
+        client.fetch("GET", "http://a.example/", caps=Caps(seconds=0.1))
+    hanging.set()
+
+
+def test_addresses_in_other_scripts_are_fetched_in_their_ascii_form(pages: tuple[int, Any]) -> None:
+    port, seen = pages
+    client = SafeClient(resolver=_names({"xn--bcher-kva.example": [PUBLIC]}), connector=_led_to(port, []))
+    assert client.fetch("GET", "http://bücher.example/straße?q=ü%20#part").url.startswith("http://xn--bcher-kva.")
+    path, headers = seen[0]
+    assert (path, headers["host"]) == ("/stra%C3%9Fe?q=%C3%BC%20", "xn--bcher-kva.example")
+
+
+@pytest.mark.parametrize(
+    "target", ["http://example.com:99999/", "http://[::bad/", "http://bad\xff\xfe.example\xe3\x80\x82\xe3\x80\x82/"]
+)
+def test_a_redirect_to_no_address_is_refused(pages: tuple[int, Any], target: str) -> None:
+    class Odd(_Pages):
+        seen: ClassVar[list[Any]] = []
+
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("location", target)
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    client = SafeClient(resolver=_names({"a.example": [PUBLIC]}), connector=_led_to(server.server_port, []))
+    with pytest.raises(AddressRefused):
+        client.fetch("GET", "http://a.example/")
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_header_a_server_once_sent_goes_back_as_it_was(pages: tuple[int, Any]) -> None:
+    client = SafeClient(resolver=_names({"a.example": [PUBLIC]}), connector=_led_to(pages[0], []))
+    client.fetch("GET", "http://a.example/", headers={"if-none-match": '"\xfc"'})
+    assert pages[1][0][1]["if-none-match"] == '"\xfc"'
 
 
 def test_proxies_of_the_environment_are_not_used(pages: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:

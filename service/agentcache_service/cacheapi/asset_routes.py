@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,7 +17,7 @@ from agentcache_service.cacheapi import assets
 from agentcache_service.cacheapi.place import Place, admit_bytes, admit_request, enter
 from agentcache_service.cacheapi.ranges import parse_range
 from agentcache_service.cacheapi.tables import AssetRecord
-from agentcache_service.errors import NotFound, ServiceError
+from agentcache_service.errors import ServiceError
 from agentcache_service.identity import orgs
 from agentcache_service.matrix import Row, for_everybody, for_keys
 from agentcache_service.policy import public, require
@@ -35,7 +36,8 @@ _BINARY = {
 
 
 class AssetAnswer(Done):
-    """A stored asset. `url` stays the same and needs a key; `signed_url` works without one until `link_expires_at`."""
+    """A stored asset. `url` answers this content for ever, and only this; it needs a key. `signed_url` works without
+    one until `link_expires_at`."""
 
     asset: str
     url: str
@@ -78,7 +80,7 @@ def _answer(service: Service, stored: assets.StoredAsset) -> AssetAnswer:
     row = stored.record
     link, until = assets.signed_link(service, row)
     return AssetAnswer(
-        asset=row.id,
+        asset=row.address,
         url=assets.address(service, row),
         digest=row.content_hash,
         size=row.size,
@@ -95,10 +97,10 @@ def download(asset_id: str, request: Request, caller: Principal = require("cache
     """The content, whole or by `Range`."""
     service = service_of(request)
     with service.db.read() as session:
-        row = assets.find(session, asset_id, org_id=caller.tenant, now=service.clock.now())
-    if caller.namespaces is not None and row.namespace not in caller.namespaces:
-        raise NotFound("There is no such asset.")
-    return _send(request, service, row)
+        rows = assets.find(
+            session, asset_id, org_id=caller.tenant, namespaces=caller.namespaces, now=service.clock.now()
+        )
+    return _send(request, service, rows)
 
 
 @router.get("/assets/{asset_id}", response_class=Response)
@@ -113,11 +115,12 @@ def download_by_link(
     service = service_of(request)
     assets.check_link(service, asset_id, expires, signature)
     with service.db.read() as session:
-        row = assets.find(session, asset_id, org_id=None, now=service.clock.now())
-    return _send(request, service, row)
+        rows = assets.find(session, asset_id, org_id=None, namespaces=None, now=service.clock.now())
+    return _send(request, service, rows)
 
 
-def _send(request: Request, service: Service, row: AssetRecord) -> Response:
+def _send(request: Request, service: Service, rows: Sequence[AssetRecord]) -> Response:
+    row, reader = assets.open_asset(service, rows)
     etag = f'"{row.content_hash[:32]}"'
     headers = {
         "ETag": etag,
@@ -133,13 +136,13 @@ def _send(request: Request, service: Service, row: AssetRecord) -> Response:
     if isinstance(wanted, str):
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{row.size}"})
     first, last = wanted or (0, row.size - 1)
-    reader: Any = assets.open_asset(service, row)
+    content = assets.blocks(reader, first, last)
     _admit(service, row, last - first + 1)
     headers["Content-Length"] = str(last - first + 1)
     if wanted is not None:
         headers["Content-Range"] = f"bytes {first}-{last}/{row.size}"
     status = 200 if wanted is None else 206
-    return StreamingResponse(assets.blocks(reader, first, last), status, headers, row.mime_type)
+    return StreamingResponse(content, status, headers, row.mime_type)
 
 
 def _admit(service: Service, row: AssetRecord, size: int) -> None:
@@ -161,7 +164,7 @@ def _an_asset(service: Service, org_id: str, _user_id: str) -> dict[str, str]:
         )
     except ServiceError:
         raise RuntimeError("the seed of the access matrix needs a plan with assets") from None
-    return {"asset_id": stored.record.id}
+    return {"asset_id": stored.record.address}
 
 
 ACCESS: tuple[Row, ...] = (

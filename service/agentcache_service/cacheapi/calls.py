@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agentcache_service.service import Service
 
 DEFAULT_TTL = 7 * 24 * 3600
+LONGEST_TTL = 10 * 365 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,15 @@ def get(
 
 
 def _as_json(value: object) -> bytes:
-    return orjson.dumps(value, default=_json_form, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(value, default=_json_form, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a remote client stores what Python has and orjson does not write: integers beyond 64 bits
+        pass
+    try:
+        return json.dumps(value, default=_json_form).encode()
+    except (TypeError, ValueError, RecursionError):
+        message = "This value has no form in JSON; read it with the Python client that stored it."
+        raise Unprocessable(message, code="no_json") from None
 
 
 def _json_form(value: object) -> object:
@@ -150,9 +160,9 @@ def put(
     content_type: str | None = None,
 ) -> StoredAnswer:
     """Store one value: its bytes are reserved first, then kept or given back."""
-    seconds = float(place.settings.get("ttl_s", DEFAULT_TTL)) if ttl is None else ttl
+    seconds = min(float(place.settings.get("ttl_s", DEFAULT_TTL)) if ttl is None else ttl, LONGEST_TTL)
     expires_at = place.now + timedelta(seconds=seconds)
-    payload = value if isinstance(value, bytes) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    payload = value if isinstance(value, bytes) else _payload(value)
     view = service.engine.view(place.org_id, place.namespace)
     try:
         name = view._space.entry_name(view.key(request)).hex()
@@ -193,6 +203,14 @@ def put(
     )
     service.metrics.cache.labels("set", "duplicate" if duplicate else "new").inc()
     return StoredAnswer(shown_key(service, place, request), len(payload), duplicate, expires_at)
+
+
+def _payload(value: object) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError as problem:
+        message = f"This value cannot be stored: {problem}. Give it as text or base64 where it must be kept."
+        raise Unprocessable(message, code="unstorable") from None
 
 
 def invalidate_keys(service: Service, place: Place, requests: Sequence[object], *, older_than: float | None) -> int:
@@ -241,7 +259,7 @@ def invalidate_matching(
 
 def _remove_older(service: Service, place: Place, selector: Selector, older_than: float) -> int:
     """Remove the matching entries stored more than `older_than` seconds ago, one by one."""
-    edge = service.engine.cache._core.tiers.clock.now() - older_than
+    edge = service.engine.now() - older_than
     removed: list[bytes] = []
     for name, record in service.engine.entries(place.org_id, place.namespace):
         if record.created_at < edge and selects(selector, record) and _remove_entry(service, place, name, record):

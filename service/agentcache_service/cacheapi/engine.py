@@ -73,6 +73,10 @@ class CacheEngine:
         view = self.view(org_id, namespace)
         return view._space.entry_name(view.key(request)).hex()
 
+    def now(self) -> float:
+        """The engine's wall clock, in seconds: what its stores stamp objects with."""
+        return self.cache._core.tiers.clock.now()
+
     def has(self, name: bytes) -> bool:
         """True when storage has something alive under this name."""
         return bool(self.objects.get(name))

@@ -204,10 +204,14 @@ def changed_parts(row: Listener, answer: Fetched) -> list[str]:
         return []
     parts = {
         "etag": (row.etag, answer.headers.get("etag")),
-        "last_modified": (row.last_modified, answer.headers.get("last-modified")),
+        "last_modified": (row.last_modified, _last_modified(answer)),
         "content": (row.content_hash, hashlib.sha256(answer.body).hexdigest()),
     }
     return [name for name, (before, after) in parts.items() if before is not None and after != before]
+
+
+def _last_modified(answer: Fetched) -> str | None:
+    return answer.headers.get("last-modified", "")[:255] or None
 
 
 def _note(row: Listener, answer: Fetched, now: datetime) -> None:
@@ -215,7 +219,7 @@ def _note(row: Listener, answer: Fetched, now: datetime) -> None:
     row.trouble = None
     if answer.status != 304:
         row.etag = answer.headers.get("etag")
-        row.last_modified = answer.headers.get("last-modified")
+        row.last_modified = _last_modified(answer)
         row.content_hash = hashlib.sha256(answer.body).hexdigest()
 
 

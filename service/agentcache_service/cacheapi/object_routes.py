@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -238,7 +239,13 @@ async def put_many(
 
     def answer(room: Room, items: list[Any]) -> list[Any]:
         return [
-            room.put(_bytes(name), _bytes(data), expires_at=expires, if_absent=bool(absent), if_version=version)
+            room.put(
+                _bytes(name),
+                _bytes(data),
+                expires_at=_moment(expires),
+                if_absent=bool(absent),
+                if_version=None if version is None else _bytes(version),
+            )
             for name, data, expires, absent, version in items
         ]
 
@@ -263,6 +270,14 @@ def _bytes(value: Any) -> bytes:
     if not isinstance(value, bytes):
         raise TypeError("bytes are expected")
     return value
+
+
+def _moment(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError("a number of seconds is expected")
+    return float(value)
 
 
 def _an_object(service: Service, org_id: str, _user_id: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from agentcache_core.backend import MAX_NAME, Stat, Stored
 from agentcache_core.errors import BackendFull, BackendReadOnly
+from agentcache_core.space import Space
 from agentcache_service.cacheapi.place import Place, admit_bytes, admit_request
 from agentcache_service.errors import Forbidden, NotFound, ServiceError
 from agentcache_service.identity.tables import Namespace
@@ -45,9 +46,26 @@ class Spot:
     @property
     def stock_name(self) -> str:
         """The name under which its bytes are charged; the same as for `/api/cache/set`."""
-        if len(self.name) <= _LONGEST_SHOWN:
-            return self.name.hex()
-        return "h:" + hashlib.sha256(self.name).hexdigest()
+        return _charged_as(self.name)
+
+
+def _charged_as(name: bytes) -> str:
+    return name.hex() if len(name) <= _LONGEST_SHOWN else "h:" + hashlib.sha256(name).hexdigest()
+
+
+def is_own(space: Space, charged_as: str) -> bool:
+    """True for the charge of an object that a customer named: only those can have long names."""
+    own = tuple((space.tenant_prefix + mark).hex() for mark in (_OWN, _LONG))
+    return charged_as.startswith(("h:", *own))
+
+
+def delete_own(service: Service, space: Space, charged_as: Collection[str]) -> None:
+    """Delete the customer's own objects that were charged under these names."""
+    wanted = set(charged_as)
+    store = service.engine.objects
+    for prefix in (space.tenant_prefix + _OWN, space.tenant_prefix + _LONG) if wanted else ():
+        for stat in [stat for stat in store.scan(prefix) if _charged_as(stat.name) in wanted]:
+            store.delete(stat.name, if_version=stat.version)
 
 
 class Room:

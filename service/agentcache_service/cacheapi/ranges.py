@@ -7,7 +7,7 @@ import re
 
 from fastapi import Request, Response
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | str | None:

@@ -25,7 +25,7 @@ from agentcache_service.wire import Body, Done
 router = APIRouter(prefix="/api/cache", tags=["cache"])
 
 NamespaceHeader = Annotated[str, Header(alias="X-Namespace", min_length=1, max_length=64)]
-MAX_TTL = 10 * 365 * 86400
+MAX_TTL = calls.LONGEST_TTL
 
 
 class Addressed(Body):
@@ -52,7 +52,9 @@ class Addressed(Body):
 class GetBody(Addressed):
     """A look-up."""
 
-    max_age: float | None = Field(default=None, ge=0, description="seconds; nothing older is answered")
+    max_age: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="seconds; nothing older is answered"
+    )
     semantic: bool | None = Field(default=None, description="false: exact matches only")
 
 
@@ -97,7 +99,7 @@ class InvalidateBody(Body):
     url: str | None = Field(default=None, min_length=1, max_length=2048)
     provider: str | None = Field(default=None, max_length=100)
     request: dict[str, Any] | None = None
-    older_than: float | None = Field(default=None, ge=0)
+    older_than: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_selector(self) -> InvalidateBody:

@@ -36,15 +36,23 @@ class Listener(Base):
 
 
 class AssetRecord(Base):
-    """A stored asset: what it is, and how it is used. Its content lies in the engine, under `cache_key`."""
+    """A stored asset: what it is, and how it is used. Its content lies in the engine, under `cache_key`.
+
+    `address` names the content, not the key (`assets.address_of`): keys of the organization with the same content and
+    type share one, and a key that is given other content gets another. What an address answers never changes.
+    `engine_digest` is the engine's digest of that content and `entry_name` the engine's entry, both in hex.
+    """
 
     __tablename__ = "assets"
     __table_args__ = (UniqueConstraint("org_id", "namespace", "object_key"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(index=True)
     org_id: Mapped[str] = mapped_column(ForeignKey("orgs.id", ondelete="CASCADE"), index=True)
     namespace: Mapped[str]
     cache_key: Mapped[str] = mapped_column(Text)
+    entry_name: Mapped[str] = mapped_column(default="", index=True)
+    engine_digest: Mapped[str] = mapped_column(default="")
     object_key: Mapped[str]
     content_hash: Mapped[str] = mapped_column(index=True)
     size: Mapped[int]

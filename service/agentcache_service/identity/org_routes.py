@@ -11,8 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from agentcache_service import audit
+from agentcache_service.cacheapi import removal
 from agentcache_service.errors import NotFound
-from agentcache_service.identity import orgs, presets, removal
+from agentcache_service.identity import orgs, presets
 from agentcache_service.identity.tables import Membership, Namespace, Org, User
 from agentcache_service.matrix import Row, for_everybody, for_sessions
 from agentcache_service.policy import public, require
@@ -227,7 +228,7 @@ def edit_nodes(
 
 @router.delete("/orgs/{org_id}/namespaces/{name}")
 def remove_namespace(org_id: str, name: str, request: Request, caller: Principal = require("namespaces:write")) -> Done:
-    """Remove a namespace and everything it holds: entries, assets, listeners, schedules."""
+    """Remove a namespace and what it holds: entries, assets, listeners, schedules. Its storage is free at once."""
     _own(caller, org_id)
     removal.remove_namespace(service_of(request), caller, name=name)
     return Done()

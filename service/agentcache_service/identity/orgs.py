@@ -145,6 +145,13 @@ def edit_nodes(
     return row
 
 
+def remove_namespace(service: Service, session: Session, principal: Principal, *, name: str) -> None:
+    """Remove a namespace's row: a part of `cacheapi.removal.remove_namespace`, which removes what it holds."""
+    row = namespace(session, principal.tenant, name)
+    session.delete(row)
+    audit.record(session, service.clock, principal=principal, action="namespace.remove", target=name)
+
+
 def choose_nodes(
     service: Service, session: Session, principal: Principal, *, name: str, chosen: Sequence[str], ttl_s: int | None
 ) -> Namespace:

@@ -20,7 +20,7 @@ from agentcache_service import audit, mail, personal
 from agentcache_service.cacheapi import personal as cacheapi_personal
 from agentcache_service.errors import Conflict, Forbidden
 from agentcache_service.identity import personal as identity_personal
-from agentcache_service.identity import removal
+from agentcache_service.cacheapi import removal
 from agentcache_service.identity.tables import Membership, Org, User
 from agentcache_service.jobs import Claim, Retry, enqueue
 from agentcache_service.jobs_tables import Job

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STOCK = "stock"
 RESERVATION_LIFE = timedelta(minutes=10)
-_STOCK_METRICS = {"hot_bytes", "asset_bytes"}
+STOCK_METRICS = ("hot_bytes", "asset_bytes")
 _WORDS = {
     "requests": "Request limit exceeded. Used: {used} / {limit}",
     "hot_bytes": "Storage limit exceeded. Used: {used_gb:.3f}GB / {limit_gb:.3f}GB",
@@ -37,7 +37,7 @@ MB = 1 << 20
 
 def period_of(metric: str, now: datetime) -> str:
     """The period a metric is counted in: the calendar month, or `stock` for what is held at one time."""
-    return STOCK if metric in _STOCK_METRICS else f"{now:%Y-%m}"
+    return STOCK if metric in STOCK_METRICS else f"{now:%Y-%m}"
 
 
 def _insert_counter(session: Session, org_id: str, metric: str, period: str) -> None:

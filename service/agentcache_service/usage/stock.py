@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from agentcache_service.identity import orgs
@@ -46,34 +46,39 @@ def reserve(service: Service, item: Item) -> quota.Hold:
 def commit(service: Service, hold: quota.Hold, item: Item) -> bool:
     """Note that the item is stored and charge it; True when the same content was there already (own tenant only)."""
     with service.db.write() as session:
-        orgs.lock(session, item.org_id)
-        period = quota.STOCK
-        replaced = _charged_alone(session, item.org_id, item.metric, item.namespace, item.name)
-        session.execute(
-            delete(StoredItem).where(
-                StoredItem.org_id == item.org_id, StoredItem.namespace == item.namespace, StoredItem.name == item.name
-            )
+        return commit_within(session, hold, item, stored_at=service.clock.now())
+
+
+def commit_within(session: Session, hold: quota.Hold, item: Item, *, stored_at: datetime) -> bool:
+    """As `commit`, in the caller's transaction."""
+    orgs.lock(session, item.org_id)
+    period = quota.STOCK
+    replaced = _charged_alone(session, item.org_id, item.metric, item.namespace, item.name)
+    session.execute(
+        delete(StoredItem).where(
+            StoredItem.org_id == item.org_id, StoredItem.namespace == item.namespace, StoredItem.name == item.name
         )
-        quota.give_back(session, item.org_id, item.metric, period, amount=replaced)
-        duplicate = _others(session, item)
-        cost = 0 if duplicate else item.size
-        if not quota.commit(session, hold, actual=cost):
-            quota.take(session, item.org_id, item.metric, period, amount=cost, limit=None)
-        elif cost > hold.amount:
-            quota.take(session, item.org_id, item.metric, period, amount=cost - hold.amount, limit=None)
-        session.add(
-            StoredItem(
-                org_id=item.org_id,
-                namespace=item.namespace,
-                name=item.name,
-                metric=item.metric,
-                bytes=item.size,
-                digest=item.digest,
-                stored_at=service.clock.now(),
-                expires_at=item.expires_at,
-            )
+    )
+    quota.give_back(session, item.org_id, item.metric, period, amount=replaced)
+    duplicate = _others(session, item)
+    cost = 0 if duplicate else item.size
+    if not quota.commit(session, hold, actual=cost):
+        quota.take(session, item.org_id, item.metric, period, amount=cost, limit=None)
+    elif cost > hold.amount:
+        quota.take(session, item.org_id, item.metric, period, amount=cost - hold.amount, limit=None)
+    session.add(
+        StoredItem(
+            org_id=item.org_id,
+            namespace=item.namespace,
+            name=item.name,
+            metric=item.metric,
+            bytes=item.size,
+            digest=item.digest,
+            stored_at=stored_at,
+            expires_at=item.expires_at,
         )
-        return duplicate
+    )
+    return duplicate
 
 
 def _others(session: Session, item: Item) -> bool:
@@ -119,6 +124,36 @@ def remove(session: Session, org_id: str, items: Sequence[tuple[str, str]]) -> i
         quota.give_back(session, org_id, row.metric, quota.STOCK, amount=freed)
         removed += 1
     return removed
+
+
+def remove_all(session: Session, org_id: str, namespace: str, *, until: datetime | None = None) -> list[str]:
+    """Forget all items of a namespace (those stored before `until`, where it is given) and free their bytes; their
+    names. Called with the organization locked."""
+    which = [StoredItem.org_id == org_id, StoredItem.namespace == namespace]
+    if until is not None:
+        which.append(StoredItem.stored_at < until)
+    before = {metric: recount(session, org_id, metric) for metric in quota.STOCK_METRICS}
+    names = list(session.scalars(delete(StoredItem).where(*which).returning(StoredItem.name)))
+    for metric, held in before.items():
+        freed = held - recount(session, org_id, metric)
+        quota.give_back(session, org_id, metric, quota.STOCK, amount=freed)
+    return names
+
+
+def move(session: Session, org_id: str, namespace: str, to: str, *, prefix: str) -> None:
+    """Charge the items of a namespace whose names begin with `prefix` to another one of the organization."""
+    known = select(StoredItem.name).where(StoredItem.org_id == org_id, StoredItem.namespace == to)
+    session.execute(
+        update(StoredItem)
+        .where(
+            StoredItem.org_id == org_id,
+            StoredItem.namespace == namespace,
+            StoredItem.name.startswith(prefix),
+            StoredItem.name.not_in(known),
+        )
+        .values(namespace=to),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def sweep_expired(service: Service, *, batch: int = 500) -> int:

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from agentcache_service import audit
 from agentcache_service.errors import ServiceError
-from agentcache_service.identity import accounts, keys, orgs, presets, removal, second_factor, sessions
+from agentcache_service.cacheapi import removal
+from agentcache_service.identity import accounts, keys, orgs, presets, second_factor, sessions
 from agentcache_service.identity.key_routes import a_key
 from agentcache_service.identity.org_routes import our_namespace
 from agentcache_service.identity.session_routes import a_session
