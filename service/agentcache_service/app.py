@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from agentcache_service.areas import REPEATED, ROUTER_MODULES, job_functions
 from agentcache_service.errors import RESPONSES, install_error_shape
 from agentcache_service.jobs import Worker
 from agentcache_service.logs import configure_logs
+from agentcache_service.market import forwarding
 from agentcache_service.middleware import BodyLimit, Observe, SecurityHeaders, Unbroken
 from agentcache_service.policy import guards_of
 from agentcache_service.service import Service, build_service
@@ -41,6 +43,7 @@ def build_app(settings: Settings | None = None, *, service: Service | None = Non
         yield
         for stop in reversed(stops):
             stop()
+        forwarding.collect(service)
         service.close()
 
     app = FastAPI(
@@ -119,10 +122,15 @@ def _start(loop: Callable[[Service, threading.Event], None], service: Service, *
 
 
 def flush_until(service: Service, stopping: threading.Event, *, pause: float = 0.5) -> None:
-    """The meter's loop: figures reach the database, and so the dashboards, within half a second."""
-    while not stopping.wait(pause):
+    """The meter's loop: figures reach the database, and so the dashboards, within half a second. What partners are to
+    hear of this process's look-ups is written down ten times less often, for a job of any process to send."""
+    for beat in itertools.count():
+        if stopping.wait(pause):
+            break
         try:
             service.meter.flush()
+            if beat % 10 == 9:
+                forwarding.collect(service)
         except Exception as error:  # noqa: BLE001 - what could not be written is kept and tried again
             _log.error("meter trouble", error=repr(error)[:500])
             stopping.wait(2)
@@ -130,7 +138,13 @@ def flush_until(service: Service, stopping: threading.Event, *, pause: float = 0
 
 def work_until(service: Service, stopping: threading.Event, *, pause: float = 0.5) -> None:
     """The worker's loop: repeated jobs are planted, due jobs done, troubles told and survived."""
-    worker = Worker(service.db, service.clock, job_functions(service))
+    done = service.metrics.jobs
+    worker = Worker(
+        service.db,
+        service.clock,
+        job_functions(service),
+        told=lambda kind, outcome: done.labels(kind, outcome).inc(),
+    )
     while not stopping.is_set():
         try:
             worker.plant(REPEATED)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from agentcache_service import backup, schema
+from agentcache_service import check as checking
 from agentcache_service.app import build_app, work_until
 from agentcache_service.clock import SystemClock
 from agentcache_service.errors import ServiceError
 from agentcache_service.identity import accounts
 from agentcache_service.logs import configure_logs
 from agentcache_service.market.reconcile import CHECKS
+from agentcache_service.metrics import SHARED_FOLDER
 from agentcache_service.money.reconcile import reconcile as reconcile_money
 from agentcache_service.service import Service, build_service
 from agentcache_service.settings import Settings
@@ -26,10 +30,31 @@ from agentcache_service.usage.reconcile import run as reconcile_usage
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="AgentCache's hosted service.")
 
 
-def _service() -> Service:
-    settings = Settings()
+def _settings(**chosen: Any) -> Settings:
+    """The settings of the environment; a wrong one is told by its variable's name, and the command ends."""
+    try:
+        settings = Settings(**chosen)
+    except ValidationError as refused:
+        for problem in refused.errors():
+            names = [f"AGENTCACHE_SERVICE_{str(part).upper()}" for part in problem["loc"][:1]]
+            typer.echo(": ".join([*names, problem["msg"]]), err=True)
+        raise typer.Exit(1) from None
     configure_logs(settings)
-    return build_service(settings)
+    return settings
+
+
+def _service() -> Service:
+    return build_service(_settings())
+
+
+@app.command()
+def check() -> None:
+    """Look at the settings and the stores they name; tell what is missing (exit 1 where something would break)."""
+    findings = checking.run(_settings(), SystemClock())
+    for finding in findings:
+        typer.echo(str(finding))
+    if any(finding.level == "problem" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -84,7 +109,7 @@ def create_admin(
 @app.command(name="backup")
 def back_up(target: Path) -> None:
     """Write an archive of an embedded installation while it runs. The master key is not in it: keep it apart."""
-    settings = Settings()
+    settings = _settings()
     try:
         names = backup.back_up(settings, target, now=SystemClock().now())
     except (backup.CannotBackUp, FileExistsError) as refused:
@@ -97,7 +122,7 @@ def back_up(target: Path) -> None:
 def restore(source: Path) -> None:
     """Put an archive into an empty data folder, then bring its schema to the newest version."""
     try:
-        names = backup.restore(Settings(), source)
+        names = backup.restore(_settings(), source)
     except (backup.CannotBackUp, FileExistsError) as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(1) from None
@@ -121,13 +146,14 @@ def worker() -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Server processes.")] = None,
 ) -> None:
     """Migrate, then answer on http://127.0.0.1:8080 (or as the settings say)."""
     import uvicorn
 
-    chosen = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
-    settings = Settings(**chosen)  # type: ignore[arg-type]  # names are checked by pydantic
-    configure_logs(settings)
+    given = {"host": host, "port": port, "workers": workers}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    settings = _settings(**chosen)
     service = build_service(settings)
     schema.upgrade(service.db)
     typer.echo(f"AgentCache on {settings.public_url} (state in {settings.data_dir})")
@@ -162,7 +188,11 @@ def _serve_with_workers(settings: Settings, options: dict[str, Any]) -> None:
         "agentcache_service.app:from_environment", factory=True, workers=settings.workers, **options
     )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+    with (
+        tempfile.TemporaryDirectory(prefix="agentcache-metrics-") as folder,
+        socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening,
+    ):
+        os.environ[SHARED_FOLDER] = folder  # read by the worker processes when they start
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
         listening.set_inheritable(True)
@@ -172,8 +202,6 @@ def _serve_with_workers(settings: Settings, options: dict[str, Any]) -> None:
 @app.command(name="write-migration")
 def write_migration(area: str, message: str) -> None:
     """For developers: compare tables with a freshly migrated database and write the area's next migration."""
-    import tempfile
-
     from agentcache_service.db import Database
 
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -110,6 +110,13 @@ def claim(database: Database, clock: Clock, *, kinds: list[str], lease: timedelt
     return Claim(row.id, row.kind, row.org_id, row.payload, row.attempts, token, row.run_at)
 
 
+def waiting(database: Database, clock: Clock, *, since: timedelta = timedelta()) -> int:
+    """How many jobs have been due for at least `since` and wait for a worker."""
+    with database.read() as session:
+        query = select(func.count()).where(Job.state == "queued", Job.run_at <= clock.now() - since)
+        return int(session.scalar(query) or 0)
+
+
 def finish(database: Database, clock: Clock, held: Claim) -> bool:
     """Mark a held job done; False when the lease was lost to another worker."""
     return _close(database, held, state="done", finished_at=clock.now(), last_error=None)
@@ -174,12 +181,20 @@ def every_minute(now: datetime) -> str:
 
 
 class Worker:
-    """Does due jobs one after another, with a table of functions by kind."""
+    """Does due jobs one after another, with a table of functions by kind. `told(kind, outcome)` hears of each."""
 
-    def __init__(self, database: Database, clock: Clock, functions: Mapping[str, JobFunction]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        functions: Mapping[str, JobFunction],
+        *,
+        told: Callable[[str, str], None] | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._functions = dict(functions)
+        self._told = told
         self._last_slots: dict[str, str] = {}
 
     def plant(self, repeated: tuple[Repeated, ...]) -> None:
@@ -200,16 +215,21 @@ class Worker:
         held = claim(self._database, self._clock, kinds=list(self._functions))
         if held is None:
             return False
+        outcome = "done"
         try:
             self._functions[held.kind](held)
         except Retry as again:
+            outcome = "postponed"
             postpone(self._database, self._clock, held, delay=again.delay, reason=str(again))
         except Exception as error:  # noqa: BLE001 - whatever a job raises must not end the worker
+            outcome = "failed"
             _log.warning("job failed", job=held.id, kind=held.kind, attempt=held.attempt, error=repr(error)[:500])
             reason = without_secrets(f"{type(error).__name__}: {error}")
             fail(self._database, self._clock, held, reason=reason[:500])
         else:
             finish(self._database, self._clock, held)
+        if self._told is not None:
+            self._told(held.kind, outcome)
         return True
 
     def run_due(self, *, limit: int = 1000) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import smtplib
 import ssl
+from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,12 +29,15 @@ from sqlalchemy.orm import Session
 from agentcache_service.clock import Clock
 from agentcache_service.crypto import Vault
 from agentcache_service.db import Database
+from agentcache_service.files import SharedFiles
 from agentcache_service.jobs import Claim, enqueue
 from agentcache_service.jobs_tables import Job
 from agentcache_service.settings import Settings
 
 SEND_MAIL = "mail.send"
 _SEAL_PLACE = "jobs/mail"
+_OUTBOX = "outbox"
+_NAME = re.compile(r"[0-9T]+-[0-9a-f]+\.eml")
 
 
 @cache
@@ -81,30 +86,24 @@ class Transport(Protocol):
         """Hand the message over; an exception means it was not accepted."""
 
 
-class LocalOutbox:
-    """A folder of `.eml` files (0600): the embedded default, readable in the browser at `/outbox`."""
+class Outbox(ABC):
+    """A transport that keeps messages to be looked at instead of sending them: what the browser shows at `/outbox`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
+    @abstractmethod
     def deliver(self, message: EmailMessage) -> None:
-        """Write the message as a new file."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.eml"
-        descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(message.as_bytes(policy=email_policy.SMTP))
+        """Keep the message."""
 
+    @abstractmethod
     def names(self) -> list[str]:
-        """The file names, newest first."""
-        return sorted((path.name for path in self._folder.glob("*.eml")), reverse=True)
+        """The names of the messages, newest first."""
 
+    @abstractmethod
     def read(self, name: str) -> EmailMessage | None:
-        """One message, or None when there is no such file."""
-        if name not in self.names():
-            return None
-        raw = (self._folder / name).read_bytes()
-        return BytesParser(_class=EmailMessage, policy=email_policy.default).parsebytes(raw)
+        """One message, or None when there is no such name."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a message, if it is there."""
 
     def addressed_to(self, address: str) -> list[dict[str, str]]:
         """Subject and text of every message to an address, newest first."""
@@ -122,9 +121,73 @@ class LocalOutbox:
         for name in self.names():
             message = self.read(name)
             if message is not None and address in _all_text(message):
-                (self._folder / name).unlink(missing_ok=True)
+                self.remove(name)
                 removed += 1
         return removed
+
+
+def _new_name() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.eml"
+
+
+def _parsed(raw: bytes) -> EmailMessage:
+    return BytesParser(_class=EmailMessage, policy=email_policy.default).parsebytes(raw)
+
+
+class LocalOutbox(Outbox):
+    """A folder of `.eml` files (0600): the embedded default."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def deliver(self, message: EmailMessage) -> None:
+        """Write the message as a new file."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._folder / _new_name(), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(message.as_bytes(policy=email_policy.SMTP))
+
+    def names(self) -> list[str]:
+        """The file names, newest first."""
+        return sorted((path.name for path in self._folder.glob("*.eml")), reverse=True)
+
+    def read(self, name: str) -> EmailMessage | None:
+        """One message, or None when there is no such file."""
+        if name not in self.names():
+            return None
+        return _parsed((self._folder / name).read_bytes())
+
+    def remove(self, name: str) -> None:
+        """Remove a message, if it is there."""
+        if name in self.names():
+            (self._folder / name).unlink(missing_ok=True)
+
+
+class SharedOutbox(Outbox):
+    """Messages in the store that all machines share: what a worker process writes, every server shows."""
+
+    def __init__(self, files: SharedFiles) -> None:
+        self._files = files
+
+    def deliver(self, message: EmailMessage) -> None:
+        """Keep the message under a new name."""
+        self._files.put(f"{_OUTBOX}/{_new_name()}", message.as_bytes(policy=email_policy.SMTP))
+
+    def names(self) -> list[str]:
+        """The names of the messages, newest first."""
+        return sorted(self._files.names(_OUTBOX), reverse=True)
+
+    def read(self, name: str) -> EmailMessage | None:
+        """One message, or None when there is no such name."""
+        if not _NAME.fullmatch(name):
+            return None
+        raw = self._files.get(f"{_OUTBOX}/{name}")
+        return None if raw is None else _parsed(raw)
+
+    def remove(self, name: str) -> None:
+        """Remove a message, if it is there."""
+        if _NAME.fullmatch(name):
+            self._files.remove(f"{_OUTBOX}/{name}")
 
 
 def _all_text(message: EmailMessage) -> str:
@@ -162,12 +225,12 @@ class Smtp:
             connection.send_message(message)
 
 
-def build_transport(settings: Settings) -> Transport:
-    """The transport the settings name."""
+def build_transport(settings: Settings, files: SharedFiles | None = None) -> Transport:
+    """The transport the settings name; an outbox lies in the shared files where there are any."""
     if settings.mail_transport == "smtp":
         assert settings.smtp_url is not None
         return Smtp(settings.smtp_url.get_secret_value())
-    return LocalOutbox(settings.data_dir / "outbox")
+    return LocalOutbox(settings.data_dir / _OUTBOX) if files is None else SharedOutbox(files)
 
 
 def forget_recipient(database: Database, vault: Vault, address: str, *, batch: int = 500) -> int:

@@ -1,9 +1,19 @@
-"""Prometheus figures of one process. Labels are route templates and outcomes, never keys, users or addresses."""
+"""Prometheus figures. Labels are route templates and outcomes, never keys, users or addresses.
+
+One server process keeps them in memory. Several (`serve` with workers) keep them in files of a folder of their own,
+named by `PROMETHEUS_MULTIPROC_DIR`, so that whichever process is scraped answers for all of them, the ones that died
+included. Each machine is scraped by itself.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import os
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable that names the folder; read by prometheus_client when it is imported."""
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -22,8 +32,17 @@ class Metrics:
             "agentcache_cache_calls", "Cache API calls.", ["operation", "outcome"], registry=self.registry
         )
         self.jobs = Counter("agentcache_jobs", "Background jobs done.", ["kind", "outcome"], registry=self.registry)
-        self.queued = Gauge("agentcache_jobs_queued", "Background jobs waiting.", registry=self.registry)
+        self.queued = Gauge(
+            "agentcache_jobs_queued",
+            "Background jobs that are due.",
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )
 
     def render(self) -> bytes:
-        """The text exposition format."""
-        return generate_latest(self.registry)
+        """The text exposition format: of this process, or of all that share its folder."""
+        if not os.environ.get(SHARED_FOLDER):
+            return generate_latest(self.registry)
+        everybody = CollectorRegistry()
+        MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]  # prometheus_client leaves it unannotated
+        return generate_latest(everybody)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from agentcache_service import schema
+from agentcache_service import jobs, schema
 from agentcache_service.errors import NotFound
 from agentcache_service.matrix import Row, for_everybody
 from agentcache_service.policy import public
@@ -45,6 +45,7 @@ def figures(request: Request, caller: Principal = public()) -> Response:
     service = service_of(request)
     if not (_has_token(request) or (service.settings.metrics_token is None and is_direct_loopback(request))):
         raise NotFound("There is no such page.")
+    service.metrics.queued.set(jobs.waiting(service.db, service.clock))
     return Response(service.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -10,12 +10,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from agentcache_service.db import Database
 from agentcache_service.models import metadata
 
 _HERE = Path(__file__).parent / "migrations"
+_MIGRATING = 0x6167656E74  # any number that no other program on this database locks by
 
 
 def _config(connection: Connection | None) -> Config:
@@ -31,6 +32,8 @@ def _config(connection: Connection | None) -> Config:
 def upgrade(database: Database, revision: str = "heads") -> None:
     """Bring the schema to the newest revision of every area (or the one named)."""
     with database.engine.begin() as connection:
+        if not database.is_sqlite:  # two machines that start at once must not both migrate; SQLite queues by itself
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
         command.upgrade(_config(connection), revision)
 
 

@@ -10,6 +10,7 @@ from agentcache_service.cacheapi.engine import CacheEngine
 from agentcache_service.clock import Clock, SystemClock
 from agentcache_service.crypto import Vault, load_vault
 from agentcache_service.db import Database
+from agentcache_service.files import SharedFiles, shared_files
 from agentcache_service.identity import credentials
 from agentcache_service.identity.passwords import Passwords
 from agentcache_service.mail import Transport, build_transport
@@ -43,6 +44,7 @@ class Service:
     market: Market
     money: Money
     engine: CacheEngine
+    files: SharedFiles | None = None
     meter: Meter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class Service:
         """Write what is pending and return connections."""
         self.meter.flush(everything=True)
         self.engine.close()
+        if self.files is not None:
+            self.files.close()
         self.db.close()
 
 
@@ -69,8 +73,8 @@ def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: S
     """Assemble the parts the settings ask for. Opens no connection yet."""
     clock, db = clock or SystemClock(), Database(settings.database_url)
     vault, plans = load_vault(settings), load_plans(settings)
-    engine = CacheEngine(settings)
-    market = build_market(settings, plans, engine)
+    engine, files = CacheEngine(settings), shared_files(settings)
+    market = build_market(settings, plans, engine, files)
     effects = {SALE: SalePayments(market.rates.dispute_fee)}
     return Service(
         settings=settings,
@@ -81,11 +85,12 @@ def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: S
         limiter=RateLimiter(settings),
         passwords=Passwords(),
         outgoing=outgoing or SafeClient(allow=settings.outgoing_allow),
-        mail=build_transport(settings),
+        mail=build_transport(settings, files),
         metrics=Metrics(),
         market=market,
         money=build_money(settings, db, clock, vault=vault, plans=plans, effects=effects),
         engine=engine,
+        files=files,
     )
 
 

@@ -35,8 +35,8 @@ class Settings(BaseSettings):
     cache_tiers: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="engine tiers, hottest first; default memory and SQLite in data_dir"
     )
-    assets_url: str = Field(
-        default="", description="file:// or s3:// address of large bodies; default inside the cache tiers"
+    files_url: str = Field(
+        default="", description="file:// or s3:// place of outbox mails, packages and credentials; default data_dir"
     )
     redis_url: SecretStr | None = Field(default=None, description="rate limits and live events between several workers")
 

@@ -18,13 +18,13 @@ from sqlalchemy.orm import Session
 
 from agentcache_service import audit, mail, personal
 from agentcache_service.cacheapi import personal as cacheapi_personal
+from agentcache_service.cacheapi import removal
 from agentcache_service.errors import Conflict, Forbidden
 from agentcache_service.identity import personal as identity_personal
-from agentcache_service.cacheapi import removal
 from agentcache_service.identity.tables import Membership, Org, User
 from agentcache_service.jobs import Claim, Retry, enqueue
 from agentcache_service.jobs_tables import Job
-from agentcache_service.mail import LocalOutbox
+from agentcache_service.mail import Outbox
 from agentcache_service.market import closing as market_closing
 from agentcache_service.market import integration_personal
 from agentcache_service.market import personal as market_personal
@@ -78,7 +78,7 @@ def _memberships(session: Session, user_id: str) -> list[Membership]:
 
 def _mails(service: Service, session: Session, address: str) -> list[dict[str, str]]:
     found = mail.waiting_for(session, service.vault, address)
-    if isinstance(service.mail, LocalOutbox):
+    if isinstance(service.mail, Outbox):
         found += service.mail.addressed_to(address)
     return found
 
@@ -211,7 +211,7 @@ def forget_person(service: Service, claim: Claim) -> None:
         return
     address = json.loads(service.vault.open(b64decode(claim.payload["sealed"]), place=_PERSON_PLACE))["email"]
     mail.forget_recipient(service.db, service.vault, address)
-    if isinstance(service.mail, LocalOutbox):
+    if isinstance(service.mail, Outbox):
         service.mail.forget(address)
     if service.db.is_sqlite:
         _empty_the_log(service)

@@ -1,7 +1,8 @@
 """Forwarding to monitoring partners: lookups leave in batches, in the background, again and again until they arrive.
 
-A call never waits for this: lookups are noted in memory (`tap`), written down by a job, and sent by the same job. A
-batch that is not accepted is tried again with growing pauses and given up after a day.
+A call never waits for this: lookups are noted in memory (`tap`), written down by the process that answered them, and
+sent by a job of whichever process takes it. A batch that is not accepted is tried again with growing pauses and given
+up after a day.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ MAX_ATTEMPTS = 10
 FIRST_PAUSE = timedelta(seconds=30)
 
 
-def flush(service: Service) -> int:
-    """Count what was collected for its connections, write down what is to be forwarded, and send it; events sent."""
+def collect(service: Service) -> None:
+    """Count what this process noted for its connections, and write down what is to be forwarded."""
     lookups = service.market.tap.drain()
     if lookups:
         _count(service, lookups)
         _write_down(service, lookups)
+
+
+def flush(service: Service) -> int:
+    """Collect, then send what is due, whoever wrote it down; events sent."""
+    collect(service)
     return sum(_send(service, partner) for partner in _forwarders(service))
 
 
@@ -47,6 +53,8 @@ def _count(service: Service, lookups: list[Lookup]) -> None:
             figures[0] += lookup.hit
             figures[1] += not lookup.hit
             figures[2] += lookup.saved
+    if not sums:
+        return
     with service.db.write() as session:
         for (org_id, slug), (hits, misses, saved) in sums.items():
             connections.note_use(session, org_id, slug, hits=hits, misses=misses, saved=saved, service=service)
@@ -55,13 +63,16 @@ def _count(service: Service, lookups: list[Lookup]) -> None:
 def _write_down(service: Service, lookups: list[Lookup]) -> None:
     now = service.clock.now()
     slugs = [partner.slug for partner in _forwarders(service)]
-    with service.db.write() as session:
-        query = select(Connection.org_id, Connection.partner).where(
-            Connection.partner.in_(slugs), Connection.sealed.is_not(None)
-        )
-        listening: defaultdict[str, list[str]] = defaultdict(list)
+    query = select(Connection.org_id, Connection.partner).where(
+        Connection.partner.in_(slugs), Connection.sealed.is_not(None)
+    )
+    listening: defaultdict[str, list[str]] = defaultdict(list)
+    with service.db.read() as session:
         for org_id, slug in session.execute(query):
             listening[org_id].append(slug)
+    if not any(lookup.org_id in listening for lookup in lookups):
+        return
+    with service.db.write() as session:
         session.add_all(
             ForwardEvent(
                 id=new_id("fwd"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentcache_service.cacheapi.engine import CacheEngine
+from agentcache_service.files import SharedFiles
 from agentcache_service.settings import Settings
 from agentcache_service.usage.plans import Plans
 
@@ -14,6 +15,7 @@ from .blobs import BlobStore, IpfsRpc, LocalCas
 from .commission_rates import Rates, read_rates
 from .partner_catalog import Catalog, load_catalog
 from .response_cache import EngineResponses, ResponseCache
+from .shared_blobs import SharedCas
 from .tap import Tap
 
 
@@ -42,16 +44,20 @@ class Market:
     clients: Mapping[str, PartnerClient]
 
 
-def build_market(settings: Settings, plans: Plans, engine: CacheEngine) -> Market:
-    """Assemble the room."""
-    credentials: BlobStore = LocalCas(settings.data_dir / "credentials")
+def build_market(settings: Settings, plans: Plans, engine: CacheEngine, files: SharedFiles | None = None) -> Market:
+    """Assemble the room; blobs lie in the shared files where there are any."""
+
+    def store(kind: str) -> BlobStore:
+        return LocalCas(settings.data_dir / kind) if files is None else SharedCas(files, kind)
+
+    credentials = store("credentials")
     if settings.credential_store == "ipfs":
         credentials = IpfsRpc(settings.ipfs_api)
     return Market(
         catalog=load_catalog(settings.partners_dir),
         rates=read_rates(plans.raw),
         credentials=credentials,
-        packages=LocalCas(settings.data_dir / "packages"),
+        packages=store("packages"),
         responses=EngineResponses(engine),
         tap=Tap(),
         clients=_clients(settings),

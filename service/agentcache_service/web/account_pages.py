@@ -9,8 +9,8 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
 from agentcache_service import audit
-from agentcache_service.errors import ServiceError
 from agentcache_service.cacheapi import removal
+from agentcache_service.errors import ServiceError
 from agentcache_service.identity import accounts, keys, orgs, presets, second_factor, sessions
 from agentcache_service.identity.key_routes import a_key
 from agentcache_service.identity.org_routes import our_namespace

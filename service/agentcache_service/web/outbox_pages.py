@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from markupsafe import Markup, escape
 
 from agentcache_service.errors import NotFound
-from agentcache_service.mail import LocalOutbox
+from agentcache_service.mail import Outbox
 from agentcache_service.matrix import Row, for_everybody
 from agentcache_service.operations_routes import is_direct_loopback
 from agentcache_service.policy import public
@@ -22,10 +22,10 @@ router = APIRouter(prefix="/outbox", include_in_schema=False)
 _LINK = re.compile(r"https?://[^\s<>\"']+")
 
 
-def _outbox(request: Request, caller: Principal) -> LocalOutbox:
+def _outbox(request: Request, caller: Principal) -> Outbox:
     """The outbox, for a browser on this machine (directly, not through a proxy) or a platform admin; else 404."""
     service = service_of(request)
-    if not isinstance(service.mail, LocalOutbox):
+    if not isinstance(service.mail, Outbox):
         raise NotFound("Mails are sent, not kept.")
     local = service.settings.is_loopback and is_direct_loopback(request) and _is_local_name(request)
     if not (local or caller.is_staff):
