@@ -75,13 +75,16 @@ class StoreUrl:
     @property
     def shown(self) -> str:
         """The URL without user name, password and options: what errors, logs and statistics may show."""
-        hosts = ",".join(
-            host if port is None else f"{host}:{port}" for host, port in ((self.host, self.port), *self.further)
-        )
+        hosts = ",".join(_place(host, port) for host, port in ((self.host, self.port), *self.further))
         return f"{self.scheme}://{hosts}{self.path}"
 
     def __repr__(self) -> str:
         return f"StoreUrl({self.shown!r})"
+
+
+def _place(host: str, port: int | None) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
 
 
 def parse_url(text: str) -> StoreUrl:

@@ -93,7 +93,7 @@ class RedisCluster:
         for number, node in enumerate(self.nodes[self._primaries :]):
             _ok(node.ask("CLUSTER", "REPLICATE", primaries[number % self._primaries].id))
         self.until(self.is_whole, "to agree on the slots")
-        self.until(lambda: all(_linked(node) for node in self.nodes[self._primaries :]), "to copy their primaries")
+        self.until(self.is_linked, "to copy their primaries")
 
     def _known(self, node: ClusterNode) -> int:
         return len(_bulk(node.ask("CLUSTER", "NODES")).splitlines())
@@ -101,6 +101,10 @@ class RedisCluster:
     def is_whole(self) -> bool:
         """Whether every node that runs knows all nodes, and an owner of each slot."""
         return all(self._sees_all(node) for node in self.nodes if node.running)
+
+    def is_linked(self) -> bool:
+        """Whether every replica that runs follows its primary."""
+        return all(node.is_primary() or _linked(node) for node in self.nodes if node.running)
 
     def _sees_all(self, node: ClusterNode) -> bool:
         told, links = _bulk(node.ask("CLUSTER", "INFO")), _bulk(node.ask("CLUSTER", "NODES"))

@@ -116,8 +116,9 @@ class Cluster:
         self._suspects: set[Node] = set()
         self._told_by: Node | None = None
         self._learned_at = 0.0
-        self._doubtful = True
         self.topology: Topology = NOWHERE
+        self.doubtful = True
+        """Whether the topology is to be learned before it is next relied on."""
 
     async def perform(self, parts: Sequence[Part[Any]], ways: Ways) -> None:
         """Bring every part its answer. Raises a `BackendError`, no later than `timeout` plus `connect_timeout`."""
@@ -128,7 +129,7 @@ class Cluster:
                 raise self._gave_up(pending)
             if turn > 2:
                 await ways.pause(_PAUSE)
-            if self._doubtful:
+            if self.doubtful:
                 await self.learn(ways, until)
             by_node = self._sorted(pending)
             errands = [_errand(node, asked) for node, asked in by_node.items()]
@@ -147,8 +148,7 @@ class Cluster:
                 raise BackendUnavailable(f"Redis at {self._settings.shown}: no node of the cluster serves its slot")
             if part.failed is not None:
                 where, trouble = part.failed
-                closed = trouble.was_open and not isinstance(trouble.error, theirs.TimeoutError | TimeoutError)
-                if where == node and not closed:
+                if where == node and not _had_closed(trouble):
                     raise self.ours(trouble.error, node) from trouble.error
             by_node.setdefault(node, []).append(part)
         return by_node
@@ -189,14 +189,14 @@ class Cluster:
             else:
                 self.topology = self.topology.moved(part.slot, redirect.node)
                 self._told_by = redirect.node
-                self._doubtful |= time.monotonic() - self._learned_at > _LOOK_AGAIN
+                self.doubtful |= time.monotonic() - self._learned_at > _LOOK_AGAIN
             return [part]
         if word == "TRYAGAIN":
             if part.pieces is not None and not part.divided:
                 part.divided = part.pieces()
             return part.divided or [part]
         if word in ("CLUSTERDOWN", "READONLY", "MASTERDOWN"):
-            self._doubtful = True
+            self.doubtful = True
         return None
 
     def _troubled(self, node: Node, parts: list[Part[Any]], trouble: Trouble) -> list[Part[Any]]:
@@ -204,11 +204,13 @@ class Cluster:
         if isinstance(trouble.error, _REFUSALS):
             raise self.ours(trouble.error, node) from trouble.error
         self._suspects.add(node)
-        self._doubtful = True
+        self.doubtful = True
         for part in parts:
-            if part.failed is not None or part.slot < 0 or not (part.ask.again or not trouble.sent):
+            tied = part.slot < 0 and not _had_closed(trouble)
+            if tied or part.failed is not None or not (part.ask.again or not trouble.sent):
                 raise self.ours(trouble.error, node) from trouble.error
-            part.failed, part.asking, part.node = (node, trouble), False, None
+            part.failed, part.asking = (node, trouble), False
+            part.node = part.node if part.slot < 0 else None
         return parts
 
     async def learn(self, ways: Ways, until: float | None = None) -> Topology:
@@ -225,6 +227,8 @@ class Cluster:
             # Whoever keeps silent may not use up the time of those that would answer.
             limit = until if place == len(candidates) - 1 else now + (until - now) / 2
             (outcome,) = await ways.exchange([Errand(node, _WHO.packed, 1)], limit)
+            if isinstance(outcome, Trouble) and _had_closed(outcome):
+                (outcome,) = await ways.exchange([Errand(node, _WHO.packed, 1)], limit)
             error = self._learned(node, outcome)
             if error is None:
                 return self.topology
@@ -249,7 +253,7 @@ class Cluster:
         if not topology.primaries:
             return ReplyError("CLUSTERDOWN it knows of no node with slots")
         self._suspects.discard(node)
-        self.topology, self._doubtful, self._learned_at = topology, not topology.complete, time.monotonic()
+        self.topology, self.doubtful, self._learned_at = topology, not topology.complete, time.monotonic()
         return None
 
     async def standings(self, slot: int | None, ways: Ways) -> dict[Node, Standing]:
@@ -276,7 +280,7 @@ class Cluster:
     def silent(self, error: BaseException, node: Node) -> BackendError:
         """Note that a node did not answer in time: whoever asks next looks first who has taken its place."""
         self._suspects.add(node)
-        self._doubtful = True
+        self.doubtful = True
         return self.ours(error, node)
 
     def ours(self, error: BaseException, node: Node) -> BackendError:
@@ -297,6 +301,11 @@ class Cluster:
             if part.failed is not None:
                 return self.ours(part.failed[1].error, part.failed[0])
         return BackendUnavailable(f"Redis at {self._settings.shown}: its cluster is moving slots, and time ran out")
+
+
+def _had_closed(trouble: Trouble) -> bool:
+    """Whether the other side had closed the connection meanwhile, so that a new one may do better."""
+    return trouble.was_open and not isinstance(trouble.error, theirs.TimeoutError | TimeoutError)
 
 
 def _errand(node: Node, parts: Sequence[Part[Any]]) -> Errand:

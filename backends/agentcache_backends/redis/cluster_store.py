@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import redis.exceptions as theirs
 from hiredis import pack_command
@@ -11,7 +11,7 @@ from hiredis import pack_command
 from agentcache_backends.redis import batches
 from agentcache_backends.redis.asks import Ask
 from agentcache_backends.redis.cluster import Cluster, Part, part_of
-from agentcache_backends.redis.layout import tagged, unpacked
+from agentcache_backends.redis.layout import tagged, unpacked, unpacked_all
 from agentcache_backends.redis.node_wires import NodeWires, SharedNodeWires
 from agentcache_backends.redis.settings import Settings
 from agentcache_backends.redis.slots import Node, slot_of
@@ -24,6 +24,7 @@ from agentcache_core.model import Missing
 from agentcache_core.runtime import drive
 
 T = TypeVar("T")
+_NOT_QUICK: Final = object()
 
 
 class RedisClusterBackend(RedisBackend):
@@ -65,22 +66,33 @@ class RedisClusterBackend(RedisBackend):
 
     def get(self, name: bytes) -> Stored | Missing:
         key = self._keys.value + tagged(name)
-        node: Any = self._cluster.topology.owners[slot_of(key)]
-        try:
-            raw = self._local.wire.quick(node, pack_command((b"GET", key)))  # type: ignore[arg-type]  # its types are too narrow
-        except (theirs.TimeoutError, TimeoutError) as error:
-            raise self._cluster.silent(error, node) from error
-        except (AttributeError, KeyError, theirs.RedisError, OSError):  # not met yet, moved or closed: with care
-            return self._perform(self._asks.get(name))
-        return unpacked(raw, self._now())
+        raw = self._quick(key, (b"GET", key))
+        return self._perform(self._asks.get(name)) if raw is _NOT_QUICK else unpacked(raw, self._now())
 
     def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
+        head = names[0][: names[0].find(b"/") + 1] if names else b""
+        if len(head) > 1 and all(name.startswith(head) for name in names):  # as an entry and its generation do
+            keys = [self._keys.value + tagged(name) for name in names]
+            raws = self._quick(keys[0], (b"MGET", *keys))
+            if raws is not _NOT_QUICK:
+                return unpacked_all(raws, self._now())
         gets = batches.Gets(self._asks, self._keys, names)
         self._carry(gets.parts)
         return gets.answers()
 
-    def get_views(self, names: Sequence[bytes]) -> list[Stored | Missing]:
-        return self.get_many(names)
+    def _quick(self, key: bytes, command: tuple[Any, ...]) -> Any:
+        """The reply to a read of the slot that a key lies in, on the shortest way; or that it takes the longer one,
+        because the node was not met yet, has closed the connection, or leads on to another."""
+        cluster = self._cluster
+        if cluster.doubtful:
+            return _NOT_QUICK
+        node: Any = cluster.topology.owners[slot_of(key)]
+        try:
+            return self._local.wire.quick(node, pack_command(command))
+        except (theirs.TimeoutError, TimeoutError) as error:
+            raise cluster.silent(error, node) from error
+        except (AttributeError, KeyError, theirs.RedisError, OSError):
+            return _NOT_QUICK
 
     def put_many(self, puts: Sequence[Put]) -> list[Version | None]:
         parts = batches.puts(self._asks, puts)
