@@ -9,9 +9,8 @@ from agentcache_backends.redis.asks import Asks
 from agentcache_backends.redis.cluster import Part, part_of
 from agentcache_backends.redis.layout import Keys, tagged
 from agentcache_backends.redis.slots import SLOTS, Node, Standing, bits, changed, on_their_way, slot_of
-from agentcache_core.backend import Put, Stat, Stored, Version
+from agentcache_core.backend import Put, Stat, Version
 from agentcache_core.errors import BackendUnavailable
-from agentcache_core.model import MISSING, Missing
 
 _ROUNDS: Final = 8
 
@@ -27,20 +26,20 @@ class Gets:
         self._places = list(places.values())
         self.parts = [_gets(asks, [names[place] for place in each]) for each in self._places]
 
-    def answers(self) -> list[Stored | Missing]:
-        """What was found, in the order asked."""
-        found: list[Stored | Missing] = [MISSING] * self._count
+    def values(self) -> list[bytes | None]:
+        """The values as Redis has them, in the order asked."""
+        found: list[bytes | None] = [None] * self._count
         for places, part in zip(self._places, self.parts, strict=True):
-            stored = (each for answer in part.answers() for each in answer)
-            for place, each in zip(places, stored, strict=True):
-                found[place] = each
+            values = (value for answer in part.answers() for value in answer)
+            for place, value in zip(places, values, strict=True):
+                found[place] = value
         return found
 
 
-def _gets(asks: Asks, names: Sequence[bytes]) -> Part[list[Stored | Missing]]:
+def _gets(asks: Asks, names: Sequence[bytes]) -> Part[list[bytes | None]]:
     if len(names) == 1:
-        return part_of(asks.get_many(names))
-    return part_of(asks.get_many(names), pieces=lambda: [part_of(asks.get_many([name])) for name in names])
+        return part_of(asks.raw_many(names))
+    return part_of(asks.raw_many(names), pieces=lambda: [part_of(asks.raw_many([name])) for name in names])
 
 
 def puts(asks: Asks, batch: Sequence[Put]) -> list[Part[Version | None]]:

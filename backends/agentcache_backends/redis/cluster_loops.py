@@ -12,6 +12,7 @@ from hiredis import ReplyError
 from agentcache_backends.redis import batches
 from agentcache_backends.redis.asks import Ask
 from agentcache_backends.redis.cluster import Cluster, Errand, Outcome, Part, Trouble, part_of
+from agentcache_backends.redis.layout import unpacked_all
 from agentcache_backends.redis.loops import AsyncRedisBackend, Place
 from agentcache_backends.redis.settings import Settings
 from agentcache_backends.redis.slots import NOWHERE, Node, Topology
@@ -111,7 +112,7 @@ class AsyncRedisClusterBackend(AsyncRedisBackend):
     async def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
         gets = batches.Gets(self._asks, self._keys, names)
         await self._carry(gets.parts)
-        return gets.answers()
+        return unpacked_all(gets.values(), self._now())
 
     async def put_many(self, puts: Sequence[Put]) -> list[Version | None]:
         parts = batches.puts(self._asks, puts)

@@ -11,7 +11,7 @@ from hiredis import pack_command
 from agentcache_backends.redis import batches
 from agentcache_backends.redis.asks import Ask
 from agentcache_backends.redis.cluster import Cluster, Part, part_of
-from agentcache_backends.redis.layout import tagged, unpacked, unpacked_all
+from agentcache_backends.redis.layout import tagged, unpacked
 from agentcache_backends.redis.node_wires import NodeWires, SharedNodeWires
 from agentcache_backends.redis.settings import Settings
 from agentcache_backends.redis.slots import Node, slot_of
@@ -69,16 +69,16 @@ class RedisClusterBackend(RedisBackend):
         raw = self._quick(key, (b"GET", key))
         return self._perform(self._asks.get(name)) if raw is _NOT_QUICK else unpacked(raw, self._now())
 
-    def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
-        head = names[0][: names[0].find(b"/") + 1] if names else b""
+    def _raw_many(self, names: Sequence[bytes]) -> list[bytes | None]:
+        head = names[0][: names[0].find(b"/") + 1]
         if len(head) > 1 and all(name.startswith(head) for name in names):  # as an entry and its generation do
             keys = [self._keys.value + tagged(name) for name in names]
-            raws = self._quick(keys[0], (b"MGET", *keys))
+            raws: Any = self._quick(keys[0], (b"MGET", *keys))
             if raws is not _NOT_QUICK:
-                return unpacked_all(raws, self._now())
+                return cast("list[bytes | None]", raws)
         gets = batches.Gets(self._asks, self._keys, names)
         self._carry(gets.parts)
-        return gets.answers()
+        return gets.values()
 
     def _quick(self, key: bytes, command: tuple[Any, ...]) -> Any:
         """The reply to a read of the slot that a key lies in, on the shortest way; or that it takes the longer one,

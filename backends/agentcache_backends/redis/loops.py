@@ -69,6 +69,7 @@ class AsyncRedisBackend:
     def __init__(self, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._settings = settings
         self._keys = Keys(settings.prefix)
+        self._now = clock.now
         self._asks = Asks(self._keys, clock.now, settings.log_length)
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
         self._closed = False
