@@ -171,9 +171,9 @@ class Computation:
                 if stamp is None:
                     self.writer.outdated(space, key)
                 else:
-                    renew = None if turn is None else self.leases.renewal(rt, space, turn)
+                    proof = None if turn is None else self.leases.proof(rt, space, turn)
                     await self.writer.store(
-                        rt, space, key, value, wish, request=request, stamp=stamp, since=since, renew=renew
+                        rt, space, key, value, wish, request=request, stamp=stamp, since=since, proof=proof
                     )
             except UnstorableValue as problem:
                 space.counters.because("unstorable")

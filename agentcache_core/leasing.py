@@ -3,6 +3,11 @@
 Only the leader of a flight takes the lease. Whatever goes wrong with leases means that the computation goes ahead: a
 lease saves work, it never guards correctness. A holder that dies delays the others by at most `LEASE_SECONDS`; one
 that overslept finds its lease gone and does not overwrite.
+
+The authority keeps the leases where it can. An object store cannot; then the coldest shared tier that can keeps them.
+What overwrites is fenced there as well: the version of what stands on the authority is read, then the lease is proven
+by renewing it, then exactly that version is replaced. Whoever was granted the lease later had it after the proof, and
+so wrote after the version was read: then the version has changed.
 """
 
 from __future__ import annotations
@@ -10,15 +15,14 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-from agentcache_core.backend import Grant, SupportsLease, supports
+from agentcache_core.backend import Grant, SupportsLease, Version, supports
 from agentcache_core.background import Repeated
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Space
-from agentcache_core.tier import Found, Trouble
+from agentcache_core.tier import Found, StoredTier, Trouble
 from agentcache_core.tiering import Tiers
 
 LEASE_SECONDS = 10.0
@@ -27,25 +31,39 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.1
 
 @dataclass(slots=True)
 class Held:
-    """A lease this process holds; `renewing` ends its renewal."""
+    """A lease this process holds, and on which tier; `until` is the monotonic time up to which nobody else can have
+    been granted it, `renewing` ends its renewal."""
 
+    tier: StoredTier
     name: bytes
     grant: Grant
-    renewing: Callable[[], None]
+    until: float
+    renewing: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether a lease is still held: `renew()` asks the tier that keeps it, `stands()` only this process's clock."""
+
+    renew: Callable[[], Awaitable[bool]]
+    stands: Callable[[], bool]
 
 
 class Leases:
-    """The leases of one cache, on its authority where that has the power."""
+    """The leases of one cache."""
 
     def __init__(self, tiers: Tiers, events: Events) -> None:
         self._tiers = tiers
         self._events = events
         self.seconds = LEASE_SECONDS
 
-    def _store(self, rt: Runtime) -> Any:
-        authority = self._tiers.authority
-        store = None if authority is None else authority.store(rt.face)
-        return store if supports(store, SupportsLease) else None
+    def _keeper(self, rt: Runtime) -> StoredTier | None:
+        """The tier that keeps the leases: the authority, else the coldest shared one that can, else the coldest."""
+        able = [tier for tier in self._tiers.stored if supports(tier.store(rt.face), SupportsLease)]
+        if self._tiers.authority in able:
+            return self._tiers.authority
+        shared = [tier for tier in able if tier.store(rt.face).capabilities.shared]
+        return (shared or able or [None])[-1]
 
     async def turn(
         self, rt: Runtime, space: Space, key: Key, look: Callable[[], Awaitable[Found | None]], *, nested: bool
@@ -53,56 +71,63 @@ class Leases:
         """Wait for this process's turn to compute: a lease, the answer another has stored meanwhile, or None where
         leases are not to be had. A computation inside another (`nested`) never waits: whoever holds a lease while
         waiting for one could close a circle that no single process sees."""
-        store, authority = self._store(rt), self._tiers.authority
-        if store is None or authority is None or not authority.available:
+        tier, authority = self._keeper(rt), self._tiers.authority
+        if tier is None or authority is None:
             return None
-        name, pause, waited = space.lease_name(key), FIRST_PAUSE, False
-        while True:
-            grant = await authority.attempt(space, "lease", store.acquire(name, self.seconds))
+        store, name, pause, waited = tier.store(rt.face), space.lease_name(key), FIRST_PAUSE, False
+        seen: Version | None = None
+        while tier.available and authority.available:
+            asked = self._tiers.clock.monotonic()
+            grant = await tier.attempt(space, "lease", store.acquire(name, self.seconds))
             if isinstance(grant, Trouble):
                 return None
             if grant is not None:
                 # Somebody may have stored between the miss and the grant, so look once more before computing.
                 found = await look()
                 if found is None:
-                    return Held(name, grant, self._keep_alive(rt, space, name, grant))
-                await authority.attempt(space, "lease", store.release(name, grant))
+                    held = Held(tier, name, grant, asked + self.seconds)
+                    held.renewing = Repeated.start(rt, self.proof(rt, space, held).renew, every=self.seconds / 3)
+                    return held
+                await tier.attempt(space, "lease", store.release(name, grant))
                 return found
             if nested:
                 return None
             if not waited:
                 waited = True
                 self._events.tell("joined", tenant=space.tenant, namespace=space.namespace, kind=key.kind)
+                seen = None if tier is authority else await self._version(rt, space, key, tier)
             await rt.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads the waiting
             pause = min(pause * 1.5, LONGEST_PAUSE)
+            if tier is not authority:
+                # The authority is asked only when there is reason to: each look may be paid for there.
+                before, seen = seen, await self._version(rt, space, key, tier)
+                if seen == before:
+                    continue
             found = await look()
             if found is not None:
                 return found
+        return None
 
-    def _keep_alive(self, rt: Runtime, space: Space, name: bytes, grant: Grant) -> Callable[[], None]:
-        authority = self._tiers.authority
-        assert authority is not None
+    async def _version(self, rt: Runtime, space: Space, key: Key, tier: StoredTier) -> Version | None:
+        """The version of the copy on the tier that keeps the leases; its holder's answer will be another."""
+        stored = await tier.attempt(space, "get", tier.store(rt.face).get(space.entry_name(key)))
+        return None if isinstance(stored, Trouble) or not stored else stored.version
 
-        async def renew() -> bool:
-            answer = await authority.attempt(space, "lease", authority.store(rt.face).renew(name, grant, self.seconds))
-            return answer is True
-
-        return Repeated.start(rt, renew, every=self.seconds / 3)
-
-    def renewal(self, rt: Runtime, space: Space, held: Held) -> Callable[[], Awaitable[bool]]:
-        """A function that proves the lease is still held, by renewing it."""
-        authority = self._tiers.authority
-        assert authority is not None
+    def proof(self, rt: Runtime, space: Space, held: Held) -> Proof:
+        """What proves that a lease is still held."""
+        monotonic = self._tiers.clock.monotonic
 
         async def renew() -> bool:
-            store = authority.store(rt.face)
-            return await authority.attempt(space, "lease", store.renew(held.name, held.grant, self.seconds)) is True
+            asked, tier = monotonic(), held.tier
+            work = tier.store(rt.face).renew(held.name, held.grant, self.seconds)
+            renewed = await tier.attempt(space, "lease", work) is True
+            if renewed:
+                held.until = max(held.until, asked + self.seconds)
+            return renewed
 
-        return renew
+        return Proof(renew, lambda: monotonic() < held.until)
 
     async def release(self, rt: Runtime, space: Space, held: Held) -> None:
         """Let the next one in."""
         held.renewing()
-        store, authority = self._store(rt), self._tiers.authority
-        if store is not None and authority is not None:
-            await authority.attempt(space, "lease", store.release(held.name, held.grant))
+        await held.tier.attempt(space, "lease", held.tier.store(rt.face).release(held.name, held.grant))

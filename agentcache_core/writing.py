@@ -14,6 +14,7 @@ from agentcache_core.cuts import Cuts
 from agentcache_core.errors import BackendError, NotWritten, UnstorableValue
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
+from agentcache_core.leasing import Proof
 from agentcache_core.model import Cost
 from agentcache_core.placing import Placing
 from agentcache_core.runtime import Runtime
@@ -24,7 +25,6 @@ from agentcache_core.tier import Trouble
 from agentcache_core.tiering import Tiers
 from agentcache_core.wish import Wish
 
-Renew = Callable[[], Awaitable[bool]]
 After = Callable[[Runtime, Space, Key, object, Any, EntryRecord], Awaitable[None]]
 
 
@@ -83,7 +83,7 @@ class Writer:
         request: object = None,
         stamp: Stamp | None = None,
         since: int | None = None,
-        renew: Renew | None = None,
+        proof: Proof | None = None,
     ) -> bool:
         """Store one answer; answers whether it is stored. `stamp` and `since` say when its computation began.
 
@@ -102,7 +102,7 @@ class Writer:
         record = self.record(key, payload, wish, stamp, request=request)
         kept = value if keep_object else payload
         stored = await self.keep(
-            rt, space, key, record, kept, packed=not keep_object, computed=computed, since=since, wish=wish, renew=renew
+            rt, space, key, record, kept, packed=not keep_object, computed=computed, since=since, wish=wish, proof=proof
         )
         if stored:
             await self._after(rt, space, key, request, value, record)
@@ -186,10 +186,10 @@ class Writer:
         computed: bool,
         since: int | None,
         wish: Wish | None = None,
-        renew: Renew | None = None,
+        proof: Proof | None = None,
     ) -> bool:
-        """Write an entry to every tier that takes it; answers whether the authority has it. `renew` proves, just
-        before something is overwritten, that the lease under which it was computed is still held."""
+        """Write an entry to every tier that takes it; answers whether the authority has it. `proof` tells, just
+        before something is overwritten, whether the lease under which it was computed is still held."""
         tags = [tag for tag, _ in record.tags]
         cuts = Cuts(space)
 
@@ -198,10 +198,11 @@ class Writer:
 
         if not self.tiers.local:
             self._supersede_near(space, key)
-            if self._writes_back(wish, value, packed=packed):
+            if self._writes_back(wish, value, packed=packed) and (proof is None or proof.stands()):
                 kept = self._kept(space, key, record, value, packed=packed, outdated=outdated)
                 if kept and await self._write_back(rt, space, key, record, since=since):
                     return True
+            renew = None if proof is None else proof.renew
             answer = await self.placing.write(rt, space, key, record, computed=computed, unless=outdated, renew=renew)
             if answer.trouble is not None:
                 return self.not_written(space, key, wish, answer.trouble)
