@@ -86,9 +86,12 @@ class Engine:
             await self.writer.spill(rt, self._space_of)  # what is looked for may be among it
         found = await self.tiers.find(rt, space, key)
         space.counters.looking.add(self._monotonic() - before)
+        await self._figures_behind(rt, space)
+        return found
+
+    async def _figures_behind(self, rt: Runtime, space: Space) -> None:
         if self.figures.due(space):
             await self.background.submit(rt, "figures", lambda: self.figures.add(rt, space), key=("figures", space))
-        return found
 
     async def lookup(self, rt: Runtime, space: Space, key: Key, wish: Wish, *, request: object = None) -> Hit | None:
         """The fresh stored answer with all that is known about it, or None."""
@@ -166,7 +169,9 @@ class Engine:
             return [None] * len(keys)
         now = self._now()
         answers: list[Hit | None] = []
-        for key, found in zip(keys, await self.tiers.find_many(rt, space, keys), strict=True):
+        found_many = await self.tiers.find_many(rt, space, keys)
+        await self._figures_behind(rt, space)
+        for key, found in zip(keys, found_many, strict=True):
             hit: Hit | None = None
             state = None if found is None else freshness(found.record.stale_at, found.record.expires_at, now)
             if found is not None and (self.settings.timeless or state is Freshness.FRESH):

@@ -2,7 +2,7 @@
 
 Adding is a read and a conditional write, tried again when another process came between; where a backend cannot write
 conditionally, each process keeps a record of its own. A process that is killed loses what it counted since it last
-added, at most `INTERVAL` seconds of it.
+added, at most `INTERVAL` seconds of it. How single entries are used is written back in the same turns (`access`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import ormsgpack
 
+from agentcache_core.access import write_back
 from agentcache_core.clock import Clock
 from agentcache_core.codec import frame
 from agentcache_core.errors import BackendError, CorruptFrame
@@ -35,6 +36,7 @@ class Figures:
         self._tiers = tiers
         self.enabled = True
         self._monotonic = clock.monotonic
+        self._now = clock.now
         self._added: dict[Space, Counts] = {}
         self._due: dict[Space, float] = {}
         self._pid = os.getpid()
@@ -64,13 +66,18 @@ class Figures:
         for space in list(self._due):
             self._added[space] = space.counters.plain()
 
-    async def add(self, rt: Runtime, space: Space) -> None:
-        """Add what this process counted in a space since it last did."""
+    async def add(self, rt: Runtime, space: Space, *, closing: bool = False) -> None:
+        """Add what this process counted in a space since it last did, and note for placement how its entries were
+        used. `closing` does no more than is needed for that."""
         authority = self._tiers.authority
         if authority is None or not self.enabled:
             return
         if self._pid != os.getpid():
             self._forked()
+        if used := space.access.drain():
+            store, pipeline = authority.store(rt.face), authority.pipeline(space)
+            work = write_back(store, pipeline, space.access_prefix, used, now=self._now(), folding=not closing)
+            await authority.attempt(space, "figures", work)
         counted = space.counters.plain()
         fresh = subtracted(counted, self._added.get(space, {}))
         if not fresh:

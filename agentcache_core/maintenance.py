@@ -17,7 +17,7 @@ from agentcache_core.codec.dictionary import MOST_SAMPLES, DictionarySet, train
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError
 from agentcache_core.moves import Mover, survey
-from agentcache_core.policy.placement import LIST_PRICES, Place, Plan, Policy, Prices, Rules, plan
+from agentcache_core.policy.placement import LIST_PRICES, Access, Place, Plan, Policy, Prices, Rules, plan
 from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Ban, Generation, Space
@@ -260,9 +260,14 @@ class Maintenance:
         stored = self._tiers.stored[: self._tiers.stored.index(self._authority) + 1]
         places = [place_of(tier, prices) for tier in stored]
         ledgers = [self._ledger(rt, space, tier) for tier in stored]
-        found = await self._guarded(self._authority, report, survey(rt, space, ledgers, self._authority, judged))
+        found = await self._guarded(
+            self._authority, report, survey(rt, space, ledgers, self._authority, judged, now=now)
+        )
         if found is None:
             return
+        for known in self._mine(space):  # nothing but what a dry run has not written back
+            for digest, (hits, computed, read) in known.access.noted().items():
+                found.used(known.entries_prefix + digest, Access(hits, computed, read, now), now)
         report.plan = plan(found.items(), places, policy, now=now)
         wanted = tuple(move for move in report.plan.moves if move.verb == "demote" or stored[move.target].spec.promote)
         report.plan = replace(report.plan, moves=wanted)

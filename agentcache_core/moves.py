@@ -55,9 +55,10 @@ class Survey:
             self._sizes[name], self._created[name] = record.size, record.created_at
         self._held.setdefault(name, []).append((tier, version))
 
-    def used(self, name: bytes, access: Access) -> None:
+    def used(self, name: bytes, access: Access, now: float) -> None:
         if name in self._held:
-            self._use[name] = access
+            known = self._use.get(name)
+            self._use[name] = access if known is None else known.merged(access, now)
 
     def version(self, name: bytes, tier: int) -> Version | None:
         return dict(self._held[name]).get(tier)
@@ -73,7 +74,7 @@ class Survey:
 
 
 async def survey(
-    rt: Runtime, space: Space, ledgers: Sequence[Ledger], authority: StoredTier, judged: Verdicts
+    rt: Runtime, space: Space, ledgers: Sequence[Ledger], authority: StoredTier, judged: Verdicts, *, now: float
 ) -> Survey:
     """Read the ledger of every tier of a tenant, hottest first. Raises `BackendError`."""
     found = Survey()
@@ -87,7 +88,7 @@ async def survey(
     for prefix in found.prefixes:
         store, pipeline = authority.store(rt.face), authority.pipeline(space)
         async for digest, access in read_all(store, pipeline, prefix + b"/a/"):
-            found.used(prefix + b"/e/" + digest, access)
+            found.used(prefix + b"/e/" + digest, access, now)
     return found
 
 

@@ -83,7 +83,7 @@ class Core:
     async def add_figures(self, rt: Runtime) -> None:
         """Add what this process counted to the figures on the authority."""
         for space in list(self._spaces.values()):
-            await self.figures.add(rt, space)
+            await self.figures.add(rt, space, closing=True)
 
     async def savings(self, rt: Runtime, space: Space) -> SavingsReport:
         """What the hits of a space's tenant saved, over every process and restart."""

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agentcache_core import MISSING, AsyncCache, Cache, Tier
-from agentcache_core.access import MOST_NOTED, AccessLog
 from agentcache_core.backend import Capabilities
 from agentcache_core.policy.placement import DAY, CostModel, Prices, Rules
 from agentcache_core.resilience import in_threads
@@ -233,15 +232,6 @@ def test_a_store_that_charges_for_each_call_is_maintained_only_when_asked(clock:
     cache.set("key", 1)
     assert len(names(backend, b"/x/")) == 1
     assert cache.maintain().swept["Metered"].unnamed == 1
-
-
-def test_what_is_noted_of_use_stays_bounded() -> None:
-    log = AccessLog()
-    for number in range(MOST_NOTED + 10):
-        log.hit(number.to_bytes(32, "big"), 1.0)
-    assert len(log) <= MOST_NOTED
-    assert len(log.drain()) <= MOST_NOTED
-    assert len(log) == 0
 
 
 def test_the_async_face_maintains_too() -> None:
