@@ -57,14 +57,15 @@ _download() {
     (cd "$folder" && apt-get download -qq -o APT::Sandbox::User= $packages) || fail "could not download $*"
 }
 
-# launcher FOLDER PROGRAM: FOLDER/NAME runs FOLDER/PROGRAM with the libraries beside it, as the same process.
+# launcher FOLDER PROGRAM [SUBFOLDER]: FOLDER/NAME runs FOLDER/PROGRAM with the libraries beside it, also those in a
+# subfolder of the library folder, as the same process.
 launcher() {
-    local machine
+    local machine further="${3:-}"
     machine="$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || echo "$(uname -m)-linux-gnu")"
     cat > "$1/$(basename "$2")" <<LAUNCHER
 #!/bin/sh
 here="\$(dirname "\$(readlink -f "\$0")")"
-export LD_LIBRARY_PATH="\$here/usr/lib/$machine:\$here/lib/$machine\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="\$here/usr/lib/$machine:${further:+\$here/usr/lib/$machine/$further:}\$here/lib/$machine\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 exec "\$here/$2" "\$@"
 LAUNCHER
     chmod +x "$1/$(basename "$2")"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import stat
@@ -15,7 +16,8 @@ import pytest
 from agentcache_backends.filesystem.generic import FsspecBackend
 from agentcache_backends.filesystem.layout import flat, make_header, nested, read_header
 from agentcache_backends.filesystem.local import LocalBackend
-from agentcache_backends.filesystem.s3 import AsyncS3Backend, Bucket, S3Backend
+from agentcache_backends.filesystem.s3 import S3Backend, on_event_loops, settings_of
+from agentcache_backends.filesystem.s3.settings import ClientChoice
 from agentcache_backends.filesystem.together import together
 from agentcache_core.backend import AsyncBackend
 from agentcache_core.clock import Clock, ManualClock
@@ -36,9 +38,16 @@ class TestLocalFilesInThreads(AsyncBackendSuite):
 
 
 class _OnS3:
+    client: ClientChoice
+
     @pytest.fixture(autouse=True)
     def _bucket(self, s3_url: str) -> None:
-        self.url = parse_url(s3_url)
+        self.settings = dataclasses.replace(settings_of(parse_url(s3_url)), client=self.client, timeout=20.0)
+
+    def open(self, place: Path, clock: Clock) -> Any:
+        backend = S3Backend(self.settings, clock=clock)
+        assert backend.connection.client == self.client
+        return backend
 
     def test_no_update_over_a_version_is_lost(self, backend: Any) -> None:
         """moto compares and writes in two steps, so here the writers take turns; the stale one is refused."""
@@ -49,22 +58,26 @@ class _OnS3:
             assert backend.put(b"v/n", b"stale", if_version=first) is None
             assert backend.get(b"v/n").data == b"new"
 
-    def bucket(self, clock: Clock) -> Bucket:
-        options = self.url.options
-        settings = {"endpoint_url": options["endpoint"], "key": options["key"], "secret": options["secret"]}
-        return Bucket(self.url.host, self.url.path, settings, clock=clock)
+
+@pytest.mark.s3
+class TestS3ThroughObstore(_OnS3, BackendSuite):
+    client = "obstore"
 
 
 @pytest.mark.s3
-class TestS3(_OnS3, BackendSuite):
-    def open(self, place: Path, clock: Clock) -> Any:
-        return S3Backend(self.bucket(clock))
+class TestS3ThroughS3fs(_OnS3, BackendSuite):
+    client = "s3fs"
 
 
 @pytest.mark.s3
 class TestAsyncS3(_OnS3, AsyncBackendSuite):
+    client = "obstore"
+
+    def open(self, place: Path, clock: Clock) -> Any:
+        return AsyncBackendSuite.open(self, place, clock)
+
     def open_async(self, place: Path, clock: Clock) -> AsyncBackend:
-        return AsyncS3Backend(self.bucket(clock))
+        return on_event_loops(S3Backend(self.settings, clock=clock))
 
 
 class TestAnyFileSystem(BackendSuite):

@@ -19,6 +19,7 @@ from agentcache_core.urls import open_backend
 
 pytestmark = pytest.mark.s3
 SECRET = "top-secret-word"
+CLIENTS = ("obstore", "s3fs")
 
 
 def _answer(status: str, body: bytes = b"", *, length: int | None = None) -> bytes:
@@ -47,7 +48,10 @@ class _Player:
         self._held: list[socket.socket] = []
         self._thread = threading.Thread(target=self._play, daemon=True)
         port = self._socket.getsockname()[1]
-        self.url = f"s3://bucket/prefix?endpoint=http://127.0.0.1:{port}&key=KEY&secret={SECRET}&timeout=300ms"
+        self.place = f"s3://bucket/prefix?endpoint=http://127.0.0.1:{port}&key=KEY&secret={SECRET}&timeout=300ms"
+
+    def url(self, client: str = "auto") -> str:
+        return f"{self.place}&client={client}"
 
     def _play(self) -> None:
         while True:
@@ -86,10 +90,11 @@ def _trouble(call: Callable[[], object], kind: type[BackendError]) -> BackendErr
     return None
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_a_store_in_trouble_gives_our_errors_without_secrets(trouble: str) -> None:
+def test_a_store_in_trouble_gives_our_errors_without_secrets(trouble: str, client: str) -> None:
     with _Player(TROUBLES[trouble]) as player:
-        backend: Any = open_backend(player.url)
+        backend: Any = open_backend(player.url(client))
         kind = BackendError if trouble == "cut short" else BackendUnavailable
         for call in (lambda: backend.get(b"k"), lambda: backend.put(b"k", b"v"), lambda: list(backend.scan(b""))):
             began = time.monotonic()
@@ -101,17 +106,19 @@ def test_a_store_in_trouble_gives_our_errors_without_secrets(trouble: str) -> No
         backend.close()
 
 
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_no_call_of_the_agent_fails_on_a_store_in_trouble(trouble: str) -> None:
-    with _Player(TROUBLES[trouble]) as player, Cache(player.url, deadline="500ms", ttl="1h") as cache:
+def test_no_call_of_the_agent_fails_on_a_store_in_trouble(trouble: str, client: str) -> None:
+    with _Player(TROUBLES[trouble]) as player, Cache(player.url(client), deadline="500ms", ttl="1h") as cache:
         for number in range(4):
             assert cache.get_or_compute(f"question {number}", lambda number=number: number) == number
         assert cache.get("question 0", default="gone") == "gone"
 
 
-async def test_no_call_of_an_async_agent_fails_on_a_store_that_hangs() -> None:
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_no_call_of_an_async_agent_fails_on_a_store_that_hangs(client: str) -> None:
     with _Player(None) as player:
-        async with AsyncCache(player.url, deadline="300ms", ttl="1h") as cache:
+        async with AsyncCache(player.url(client), deadline="300ms", ttl="1h") as cache:
             began = time.monotonic()
             ticks = 0
 
@@ -129,8 +136,9 @@ async def test_no_call_of_an_async_agent_fails_on_a_store_that_hangs() -> None:
             assert ticks > 3  # the loop was never blocked
 
 
-def test_a_store_that_comes_back_is_used_again_without_a_restart(own_s3: S3Server) -> None:
-    backend: Any = open_backend(f"{own_s3.url}&timeout=2s")
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_store_that_comes_back_is_used_again_without_a_restart(own_s3: S3Server, client: str) -> None:
+    backend: Any = open_backend(f"{own_s3.url}&timeout=2s&client={client}")
     backend.put(b"a/k", b"v")
     own_s3.freeze()
     with pytest.raises(BackendUnavailable):

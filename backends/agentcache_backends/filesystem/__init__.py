@@ -1,9 +1,9 @@
 """Files and objects as places to keep entries: `file://`, `s3://`, and whatever else fsspec reaches.
 
 `file:///folder?durability=normal|full` keeps values as local files (0600, written beside and renamed).
-`s3://bucket/prefix` keeps them as objects; options `endpoint`, `region`, `anon`, `timeout`; credentials from the URL
-(`key` and `secret`, or `s3://key:secret@bucket/…`) or the environment. `gs://`, `az://` and `fsspec://PROTOCOL/path`
-go through fsspec.
+`s3://bucket/prefix` keeps them as objects; options `endpoint`, `region`, `anon`, `timeout`, `style`, `client`;
+credentials from the URL (`key` and `secret`, or `s3://key:secret@bucket/…`) or the environment. `gs://`, `az://` and
+`fsspec://PROTOCOL/path` go through fsspec.
 """
 
 from __future__ import annotations
@@ -45,28 +45,10 @@ def _open_local(url: StoreUrl) -> LocalBackend:
 
 
 def _open_s3(url: StoreUrl, face: Face) -> Backend | AsyncBackend:
-    from agentcache_backends.filesystem.s3 import AsyncS3Backend, Bucket, S3Backend
+    from agentcache_backends.filesystem.s3 import S3Backend, on_event_loops, settings_of
 
-    options = Options(url)
-    endpoint, region = options.text("endpoint"), options.text("region")
-    key, secret = options.text("key") or url.username, options.text("secret") or url.password
-    anonymous, timeout = options.flag("anon", False), options.duration("timeout", 5.0)
-    options.finish()
-    settings: dict[str, Any] = {
-        "anon": anonymous,
-        "config_kwargs": {
-            "connect_timeout": timeout,
-            "read_timeout": timeout,
-            "retries": {"max_attempts": 1, "mode": "standard"},
-        },
-        "client_kwargs": {"region_name": region} if region else {},
-    }
-    if endpoint:
-        settings["endpoint_url"] = endpoint
-    if key:
-        settings |= {"key": key, "secret": secret}
-    bucket = Bucket(url.host, url.path, settings)
-    return AsyncS3Backend(bucket) if face == "async" else S3Backend(bucket)
+    backend = S3Backend(settings_of(url))
+    return on_event_loops(backend) if face == "async" else backend
 
 
 def _open_generic(url: StoreUrl) -> Any:

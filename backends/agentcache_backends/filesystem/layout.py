@@ -50,7 +50,7 @@ def header_size(name: bytes) -> int:
     return FIXED + len(name)
 
 
-def read_header(start: bytes) -> Header:
+def read_header(start: bytes | memoryview) -> Header:
     """The header at the start of a file; `start` must hold at least all of it. Raises `CorruptFrame` otherwise."""
     if len(start) < FIXED:
         raise CorruptFrame("a file is shorter than its header")
@@ -58,7 +58,9 @@ def read_header(start: bytes) -> Header:
     name = bytes(start[FIXED : FIXED + length])
     if magic != MAGIC or version != FORMAT:
         raise CorruptFrame(f"a file of unknown format {magic!r} {version}")
-    if len(name) != length or _CRC.unpack_from(start, _HEADER.size)[0] != zlib.crc32(start[: _HEADER.size] + name):
+    if len(name) != length or _CRC.unpack_from(start, _HEADER.size)[0] != zlib.crc32(
+        name, zlib.crc32(start[: _HEADER.size])
+    ):
         raise CorruptFrame("the header of a file is damaged")
     return Header(name, expires_at or None, stamp, FIXED + length)
 
