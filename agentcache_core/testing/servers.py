@@ -191,7 +191,7 @@ class S3Server(_Server):
     bucket = "agentcache-test"
 
     def command(self) -> Sequence[str]:
-        return (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port))
+        return (sys.executable, "-m", "agentcache_core.testing.s3_server", str(self.port))
 
     def answers(self) -> bool:
         request = urllib.request.Request(f"{self.endpoint}/{self.bucket}", method="PUT")  # noqa: S310 - our own address
