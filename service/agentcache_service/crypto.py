@@ -84,7 +84,8 @@ class Vault:
 
     def verify(self, message: str, signature: str, *, purpose: str) -> bool:
         """True when `signature` was made by `sign` with this or a previous master key; constant time."""
-        return any(hmac.compare_digest(_mac(key, message, purpose), signature) for key in self._signing.values())
+        given = signature.encode()  # texts with other than ASCII characters cannot be compared
+        return any(hmac.compare_digest(_mac(key, message, purpose).encode(), given) for key in self._signing.values())
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes that depend on the current master key and the purpose only."""

@@ -23,7 +23,7 @@ from agentcache_service.matrix import Row, for_everybody, for_keys
 from agentcache_service.policy import public, require
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
-from agentcache_service.wire import Done
+from agentcache_service.wire import DOWNLOAD, Done
 
 router = APIRouter(tags=["assets"])
 NamespaceHeader = Annotated[str, Header(alias="X-Namespace", min_length=1, max_length=64)]
@@ -92,7 +92,7 @@ def _answer(service: Service, stored: assets.StoredAsset) -> AssetAnswer:
     )
 
 
-@router.get("/api/assets/{asset_id}", response_class=Response)
+@router.get("/api/assets/{asset_id}", response_class=Response, responses=DOWNLOAD)
 def download(asset_id: str, request: Request, caller: Principal = require("cache:read", by=("api_key",))) -> Response:
     """The content, whole or by `Range`."""
     service = service_of(request)
@@ -103,7 +103,7 @@ def download(asset_id: str, request: Request, caller: Principal = require("cache
     return _send(request, service, rows)
 
 
-@router.get("/assets/{asset_id}", response_class=Response)
+@router.get("/assets/{asset_id}", response_class=Response, responses=DOWNLOAD)
 def download_by_link(
     asset_id: str,
     request: Request,

@@ -15,11 +15,12 @@ from starlette.concurrency import run_in_threadpool
 
 from agentcache_service.cacheapi.objects import Room
 from agentcache_service.cacheapi.place import enter
-from agentcache_service.errors import BadRequest, NotFound, ServiceError
+from agentcache_service.errors import BadRequest, ErrorBody, NotFound, ServiceError
 from agentcache_service.matrix import Row, for_keys
 from agentcache_service.policy import require
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
+from agentcache_service.wire import DOWNLOAD, Said, bytes_of
 
 router = APIRouter(prefix="/api/v1", tags=["objects"])
 T = TypeVar("T")
@@ -37,6 +38,11 @@ _BINARY = {
 }
 _PACKED_BODY = {
     "requestBody": {"required": True, "content": {_PACKED: {"schema": {"type": "string", "format": "binary"}}}}
+}
+_PACKED_ANSWER = bytes_of(_PACKED, description="One item for each that was asked, in order.")
+_WRITES: Said = {
+    412: {"model": ErrorBody, "description": "The object is not in the state that the condition names."},
+    507: {"model": ErrorBody, "description": "The storage behind the service is full."},
 }
 
 
@@ -98,7 +104,7 @@ def tenant(
     return TenantAnswer(tenant=caller.tenant, namespace=namespace)
 
 
-@router.get("/objects/{name}", response_class=Response)
+@router.get("/objects/{name}", response_class=Response, responses=DOWNLOAD)
 def read(
     name: NamePath,
     request: Request,
@@ -112,7 +118,7 @@ def read(
     return Response(stored.data, media_type="application/octet-stream", headers={"ETag": _etag(stored.version)})
 
 
-@router.put("/objects/{name}", status_code=204, response_class=Response, openapi_extra=_BINARY)
+@router.put("/objects/{name}", status_code=204, response_class=Response, openapi_extra=_BINARY, responses=_WRITES)
 async def write(
     name: NamePath,
     request: Request,
@@ -140,7 +146,7 @@ async def write(
     return Response(status_code=204, headers={"ETag": _etag(version)})
 
 
-@router.delete("/objects/{name}", status_code=204, response_class=Response)
+@router.delete("/objects/{name}", status_code=204, response_class=Response, responses=_WRITES)
 def remove(
     name: NamePath,
     request: Request,
@@ -154,7 +160,7 @@ def remove(
     return Response(status_code=204)
 
 
-@router.post("/objects/{name}/touch", status_code=204, response_class=Response)
+@router.post("/objects/{name}/touch", status_code=204, response_class=Response, responses=_WRITES)
 def touch(
     name: NamePath,
     request: Request,
@@ -215,7 +221,7 @@ async def _batched(
     return Response(await run_in_threadpool(work), media_type=_PACKED)
 
 
-@router.post("/batches/get", response_class=Response, openapi_extra=_PACKED_BODY)
+@router.post("/batches/get", response_class=Response, openapi_extra=_PACKED_BODY, responses=_PACKED_ANSWER)
 async def get_many(
     request: Request,
     namespace: NamespaceHeader,
@@ -229,7 +235,7 @@ async def get_many(
     return await _batched(request, caller, namespace, answer, writes=False)
 
 
-@router.post("/batches/put", response_class=Response, openapi_extra=_PACKED_BODY)
+@router.post("/batches/put", response_class=Response, openapi_extra=_PACKED_BODY, responses=_PACKED_ANSWER)
 async def put_many(
     request: Request,
     namespace: NamespaceHeader,
@@ -252,7 +258,7 @@ async def put_many(
     return await _batched(request, caller, namespace, answer, writes=True)
 
 
-@router.post("/batches/delete", response_class=Response, openapi_extra=_PACKED_BODY)
+@router.post("/batches/delete", response_class=Response, openapi_extra=_PACKED_BODY, responses=_PACKED_ANSWER)
 async def delete_many(
     request: Request,
     namespace: NamespaceHeader,

@@ -20,7 +20,7 @@ from agentcache_service.policy import require
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
 from agentcache_service.usage.plans import require_feature
-from agentcache_service.wire import Body, Done
+from agentcache_service.wire import DOWNLOAD, Body, Done
 
 router = APIRouter(prefix="/api/cache", tags=["cache"])
 
@@ -248,7 +248,7 @@ async def put_raw(
     return await run_in_threadpool(store)
 
 
-@router.get("/value", response_class=Response)
+@router.get("/value", response_class=Response, responses=DOWNLOAD)
 def get_raw(
     request: Request,
     namespace: NamespaceHeader,

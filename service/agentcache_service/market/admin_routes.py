@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -12,17 +12,23 @@ from agentcache_service.errors import ServiceError
 from agentcache_service.matrix import Row, for_staff
 from agentcache_service.money import finance
 from agentcache_service.money.billing_tables import Invoice, PaymentAttempt
+from agentcache_service.money.finance_views import RecordsView
 from agentcache_service.policy import require_staff
 from agentcache_service.principal import Principal
 from agentcache_service.service import service_of
 from agentcache_service.web.pages import page, see_other
 
 from . import moderation, platform_analytics, seeds
+from .figure_views import PlatformFigures, StorageCost
 
 router = APIRouter(tags=["admin"])
 
 
-@router.get("/api/admin/stats")
+@router.get(
+    "/api/admin/stats",
+    response_model=PlatformFigures,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
 def stats(
     request: Request,
     month: str | None = None,
@@ -33,25 +39,26 @@ def stats(
     service = service_of(request)
     figures = platform_analytics.overview(service, finance.month_of(month, service.clock.now()))
     if format == "json":
-        return JSONResponse(figures)
+        return JSONResponse(PlatformFigures.model_validate(figures).model_dump(mode="json"))
     name = f'attachment; filename="platform-{figures["month"]}.csv"'
     return Response(platform_analytics.as_csv(figures), media_type="text/csv", headers={"content-disposition": name})
 
 
 @router.get("/api/admin/finance/records")
-def records(request: Request, month: str | None = None, _caller: Principal = require_staff()) -> dict[str, Any]:
+def records(request: Request, month: str | None = None, _caller: Principal = require_staff()) -> RecordsView:
     """The internal billing record of every customer for a month, and the revenue pool they form."""
     service = service_of(request)
     rows = list(finance.billing_records(service, finance.month_of(month, service.clock.now())))
-    return {"records": rows, "revenue_pool": finance.revenue_pool(rows)}
+    return RecordsView.model_validate({"records": rows, "revenue_pool": finance.revenue_pool(rows)})
 
 
 @router.get("/api/admin/finance/storage")
-def storage(request: Request, _caller: Principal = require_staff()) -> list[dict[str, Any]]:
+def storage(request: Request, _caller: Principal = require_staff()) -> list[StorageCost]:
     """What keeping every package costs per month."""
     service = service_of(request)
     with service.db.read() as session:
-        return platform_analytics.storage_costs(session, service.market.rates)
+        rows = platform_analytics.storage_costs(session, service.market.rates)
+    return [StorageCost.model_validate(row) for row in rows]
 
 
 def _admin_page(

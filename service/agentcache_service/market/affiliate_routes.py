@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
@@ -19,14 +19,15 @@ from agentcache_service.matrix import Row, for_everybody, for_sessions, for_staf
 from agentcache_service.money import payouts
 from agentcache_service.money.billing_tables import Invoice
 from agentcache_service.money.jobs import PAY_OUT
-from agentcache_service.money.routes import InvoiceView, invoice_view, pdf_answer
+from agentcache_service.money.routes import PDF, InvoiceView, invoice_view, pdf_answer
 from agentcache_service.policy import public, require, require_staff
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
-from agentcache_service.wire import Body
+from agentcache_service.wire import Body, Done, json_body, leads_to
 
 from . import affiliates, earnings, seeds
 from .creator_routes import PayoutsView, PayoutView, payout_view, payouts_view
+from .figure_views import Earnings
 from .integration_tables import Commission
 
 router = APIRouter(tags=["affiliates"])
@@ -54,6 +55,23 @@ class EventBody(Body):
     refers_to: str | None = Field(default=None, max_length=200, description="the conversion a refund is about")
 
 
+_SIGNED = json_body(
+    EventBody, headers={"X-Timestamp": "seconds since 1970", "X-Signature": "hex HMAC-SHA256 of `<timestamp>.<body>`"}
+)
+
+
+class OutcomeView(Done):
+    """What an event brought about: `pending`, `signed_up`, `unattributed`, `void` and the like."""
+
+    outcome: str
+
+
+class OptInView(Done):
+    """Whether the organization earns from referrals."""
+
+    opted_in: bool
+
+
 class LinkView(BaseModel):
     """A referral link."""
 
@@ -78,7 +96,12 @@ class CommissionView(BaseModel):
     reverses: str | None
 
 
-@router.get("/r/{code}")
+@router.get(
+    "/r/{code}",
+    status_code=302,
+    response_class=Response,
+    responses=leads_to("the partner's own host, with UTM parameters", 302),
+)
 def follow(code: str, request: Request, _caller: Principal = public(rate="120/minute")) -> Response:
     """A referral link: counts the click and leads to the partner's own hosts with UTM parameters.
 
@@ -106,8 +129,8 @@ def follow(code: str, request: Request, _caller: Principal = public(rate="120/mi
     return answer
 
 
-@router.post("/api/affiliates/postback/{partner}")
-async def postback(partner: str, request: Request, _caller: Principal = public(rate="600/minute")) -> dict[str, Any]:
+@router.post("/api/affiliates/postback/{partner}", openapi_extra=_SIGNED)
+async def postback(partner: str, request: Request, _caller: Principal = public(rate="600/minute")) -> OutcomeView:
     """A partner's event, signed in `X-Signature` over `X-Timestamp` and the body; a repeated id changes nothing."""
     service = service_of(request)
     body = await request.body()
@@ -133,27 +156,27 @@ async def postback(partner: str, request: Request, _caller: Principal = public(r
         with service.db.write() as session:
             return affiliates.receive(service, session, known, event, body_sha256=digest)
 
-    return {"success": True, "outcome": await run_in_threadpool(apply)}
+    return OutcomeView(outcome=await run_in_threadpool(apply))
 
 
 @router.get("/api/affiliates/summary")
-def summary(request: Request, caller: Principal = require("affiliates:read")) -> dict[str, Any]:
+def summary(request: Request, caller: Principal = require("affiliates:read")) -> Earnings:
     """The earnings page's figures."""
     service = service_of(request)
     with service.db.read() as session:
-        return earnings.summary(session, caller.tenant, service.clock.now())
+        return Earnings.model_validate(earnings.summary(session, caller.tenant, service.clock.now()))
 
 
-@router.post("/api/affiliates/opt-in")
-@router.patch("/api/affiliates/opt-in")
+@router.post("/api/affiliates/opt-in", operation_id="begin_earning")
+@router.patch("/api/affiliates/opt-in", operation_id="set_earning")
 def opt_in(
     request: Request, body: OptInBody | None = None, caller: Principal = require("affiliates:write")
-) -> dict[str, Any]:
+) -> OptInView:
     """Begin or stop earning from referrals."""
     service = service_of(request)
     with service.db.write() as session:
         row = affiliates.opt_in(service, session, caller, into=(body or OptInBody()).opted_in)
-        return {"success": True, "opted_in": row.opted_in_at is not None}
+        return OptInView(opted_in=row.opted_in_at is not None)
 
 
 @router.get("/api/affiliates/links")
@@ -241,7 +264,7 @@ def one_invoice(invoice_id: str, request: Request, _caller: Principal = require_
     return invoice_view(_partner_invoice(service_of(request), invoice_id), "/api/affiliates/invoices")
 
 
-@router.get("/api/affiliates/invoices/{invoice_id}/pdf")
+@router.get("/api/affiliates/invoices/{invoice_id}/pdf", response_class=Response, responses=PDF)
 def invoice_pdf(invoice_id: str, request: Request, _caller: Principal = require_staff()) -> Response:
     """One invoice to a partner as a PDF."""
     return pdf_answer(_partner_invoice(service_of(request), invoice_id))

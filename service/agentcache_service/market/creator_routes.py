@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -22,6 +22,7 @@ from agentcache_service.service import Service, service_of
 from agentcache_service.wire import Body
 
 from . import creator_analytics, creators, moderation, seeds
+from .figure_views import CreatorFigures
 from .tables import Listing
 from .views import CaseView, case_view
 
@@ -118,11 +119,11 @@ def become_creator(body: CreatorBody, request: Request, caller: Principal = requ
 
 
 @router.get("/market/creator/analytics")
-def analytics(request: Request, caller: Principal = require("market:read")) -> dict[str, Any]:
+def analytics(request: Request, caller: Principal = require("market:read")) -> CreatorFigures:
     """Sales, calls, downloads and revenue of the organization's listings, as they are now; money in micro-USD."""
     service = service_of(request)
     with service.db.read() as session:
-        return creator_analytics.overview(session, caller.tenant, service.clock.now())
+        return CreatorFigures.model_validate(creator_analytics.overview(session, caller.tenant, service.clock.now()))
 
 
 @router.get("/market/creator/payouts")

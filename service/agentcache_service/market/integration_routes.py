@@ -16,6 +16,7 @@ from agentcache_service.matrix import Row, for_everybody, for_sessions
 from agentcache_service.policy import public, require
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
+from agentcache_service.wire import UPSTREAM, leads_to
 
 from . import connections, partner_calls, partner_jobs, seeds
 from .integration_tables import Connection, PartnerJob
@@ -215,13 +216,23 @@ def one(slug: str, request: Request, _caller: Principal = public(rate="300/minut
     return PartnerDetail(**partner_view(partner).model_dump(), recipe=recipe_text(service, partner))
 
 
-@router.get("/{slug}/connect")
+@router.get(
+    "/{slug}/connect",
+    status_code=303,
+    response_class=Response,
+    responses={**leads_to("the partner's page that asks for consent"), **UPSTREAM},
+)
 def connect(slug: str, request: Request, caller: Principal = require("integrations:write")) -> Response:
     """Begin an OAuth connect: sends the browser to the partner."""
     return RedirectResponse(connections.start(service_of(request), caller, slug), status_code=303)
 
 
-@router.get("/{slug}/callback")
+@router.get(
+    "/{slug}/callback",
+    status_code=303,
+    response_class=Response,
+    responses={**leads_to("the page of integrations"), **UPSTREAM},
+)
 def callback(slug: str, request: Request, caller: Principal = require("integrations:write")) -> Response:
     """Where the partner sends the browser back to; every doubt about its answer is a refusal."""
     service = service_of(request)
@@ -229,7 +240,7 @@ def callback(slug: str, request: Request, caller: Principal = require("integrati
     return RedirectResponse(f"{service.settings.public_url}/dashboard/integrations?connected={slug}", status_code=303)
 
 
-@router.post("/{slug}/key")
+@router.post("/{slug}/key", responses=UPSTREAM)
 def connect_by_key(
     slug: str, body: FieldsBody, request: Request, caller: Principal = require("integrations:write")
 ) -> ConnectionView:
@@ -238,7 +249,7 @@ def connect_by_key(
     return connection_view(service, connections.connect_by_key(service, caller, slug, fields=body.fields))
 
 
-@router.delete("/{slug}")
+@router.delete("/{slug}", responses=UPSTREAM)
 def disconnect(slug: str, request: Request, caller: Principal = require("integrations:write")) -> DisconnectedView:
     """Erase the credential here and revoke it at the partner."""
     return DisconnectedView(revoked=connections.disconnect(service_of(request), caller, slug))
@@ -256,7 +267,7 @@ def stats(slug: str, request: Request, caller: Principal = require("integrations
     return connection_view(service, row)
 
 
-@router.post("/{slug}/actions/{name}")
+@router.post("/{slug}/actions/{name}", responses=UPSTREAM)
 def act(
     slug: str,
     name: str,
@@ -293,7 +304,7 @@ def one_job(slug: str, job_id: str, request: Request, caller: Principal = requir
         return job_view(partner_jobs.own(session, caller.tenant, slug, job_id=job_id))
 
 
-@router.post("/{slug}/jobs/{job_id}/cancel")
+@router.post("/{slug}/jobs/{job_id}/cancel", responses=UPSTREAM)
 def cancel_job(slug: str, job_id: str, request: Request, caller: Principal = require("integrations:use")) -> JobView:
     """Stop a job here and at the partner."""
     return job_view(partner_jobs.cancel(service_of(request), caller, slug, job_id=job_id))

@@ -16,7 +16,7 @@ from agentcache_service.money import idempotency
 from agentcache_service.policy import public, require
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
-from agentcache_service.wire import Body, Done
+from agentcache_service.wire import UPSTREAM, Body, Done, bytes_of
 
 from . import access_keys, model_proxy, moderation, packages, purchases, sales, seeds, support, usage_charges
 from .tables import Listing, Purchase
@@ -88,7 +88,7 @@ def base_url(service: Service, listing_id: str) -> str:
     return f"{service.settings.public_url}/api/market/run/{listing_id}"
 
 
-@router.post("/listings/{listing_id}/purchase", status_code=201)
+@router.post("/listings/{listing_id}/purchase", status_code=201, response_model=PurchaseView)
 def buy(
     listing_id: str,
     request: Request,
@@ -199,7 +199,11 @@ def cancel(purchase_id: str, request: Request, caller: Principal = require("mark
         return view_of(service, purchases.cancel(service, session, caller, purchase_id))
 
 
-@router.get("/purchases/{purchase_id}/download")
+@router.get(
+    "/purchases/{purchase_id}/download",
+    response_class=Response,
+    responses=bytes_of("application/zip", description="The package."),
+)
 def download(
     purchase_id: str,
     request: Request,
@@ -254,6 +258,7 @@ def report(body: ReportBody, request: Request, caller: Principal = require("mark
     return Done()
 
 
+_MODELS_OWN = {"description": "Any other status is the model's own answer."}
 RUN_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -284,7 +289,12 @@ async def run_model(listing_id: str, path: str, request: Request, _caller: Princ
 
 for _method in RUN_METHODS:
     router.add_api_route(
-        "/run/{listing_id}/{path:path}", run_model, methods=[_method], operation_id=f"run_model_{_method.lower()}"
+        "/run/{listing_id}/{path:path}",
+        run_model,
+        methods=[_method],
+        operation_id=f"run_model_{_method.lower()}",
+        response_class=Response,
+        responses={**bytes_of("*/*", description="What the model answered."), **UPSTREAM, "default": _MODELS_OWN},
     )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from agentcache_service.clock import Clock
 from agentcache_service.db import Database
-from agentcache_service.errors import Conflict, ServiceError
+from agentcache_service.errors import Conflict, NotFound, ServiceError
 from agentcache_service.orm import new_id
 
 from .billing_tables import BillingAccount, PaymentAttempt, ReceivedEvent
@@ -135,7 +135,9 @@ class Payments:
     def refund(self, attempt_id: str) -> None:
         """Return a paid attempt's money; its `refunded` effect is written when the gateway has agreed."""
         with self._database.read() as session:
-            attempt = session.get_one(PaymentAttempt, attempt_id)
+            attempt = session.get(PaymentAttempt, attempt_id)
+        if attempt is None:
+            raise NotFound("There is no such payment.")
         if attempt.status == "refunded":
             return
         if attempt.status != "succeeded" or attempt.charge_id is None:

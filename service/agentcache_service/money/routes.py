@@ -18,10 +18,11 @@ from agentcache_service.orm import new_id
 from agentcache_service.policy import public, require, require_staff
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
-from agentcache_service.wire import Body, Done
+from agentcache_service.wire import Body, Done, bytes_of
 
 from . import finance, idempotency, invoice_pdf, invoices
 from .billing_tables import BillingAccount, Invoice
+from .finance_views import MonthlyReport
 from .gateway import GatewayError, SignatureRefused
 from .parts import ISSUER
 from .subscription_rules import Terms
@@ -30,6 +31,11 @@ router = APIRouter(prefix="/api", tags=["billing"])
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", description="the same key is done once")]
 MAX_WEBHOOK = 256 << 10
+PDF = bytes_of("application/pdf", description="The invoice.")
+_SIGNED = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    "parameters": [{"name": "Stripe-Signature", "in": "header", "required": False, "schema": {"type": "string"}}],
+}
 
 
 class CheckoutBody(Body):
@@ -67,6 +73,13 @@ class SubscriptionView(BaseModel):
     cancel_at_end: bool
     next_plan: str | None
     retry_at: datetime | None
+
+
+class CheckoutAnswer(Done):
+    """How the move went: `paid`, `scheduled` for the period's end, or `unchanged`."""
+
+    how: str
+    subscription: SubscriptionView | None
 
 
 class BillingView(BaseModel):
@@ -162,7 +175,7 @@ def checkout(
     request: Request,
     idempotency_key: IdempotencyKey = None,
     caller: Principal = require("billing:write"),
-) -> dict[str, Any]:
+) -> CheckoutAnswer:
     """Move to a plan: `paid` now when it costs more, `scheduled` for the period's end when less (402: no money)."""
     service = service_of(request)
 
@@ -183,7 +196,7 @@ def checkout(
         asked=body.model_dump(),
         do=do,
     )
-    return answer
+    return CheckoutAnswer.model_validate(answer)
 
 
 @router.post("/billing/cancel")
@@ -237,7 +250,7 @@ def one_invoice(invoice_id: str, request: Request, caller: Principal = require("
     return invoice_view(own_invoice(service_of(request), "plan", caller.tenant, invoice_id=invoice_id))
 
 
-@router.get("/billing/invoices/{invoice_id}/pdf")
+@router.get("/billing/invoices/{invoice_id}/pdf", response_class=Response, responses=PDF)
 def invoice_as_pdf(invoice_id: str, request: Request, caller: Principal = require("billing:read")) -> Response:
     """One invoice as a PDF."""
     row = own_invoice(service_of(request), "plan", caller.tenant, invoice_id=invoice_id)
@@ -260,7 +273,7 @@ def pdf_answer(row: Invoice) -> Response:
     return Response(body, media_type="application/pdf", headers={"content-disposition": name})
 
 
-@router.post("/billing/webhook")
+@router.post("/billing/webhook", openapi_extra=_SIGNED)
 async def webhook(request: Request, _caller: Principal = public(rate="600/minute")) -> Done:
     """Events of the payment gateway, signed in the header Stripe-Signature; a repeated one changes nothing."""
     service = service_of(request)
@@ -291,10 +304,10 @@ def refund(body: RefundBody, request: Request, caller: Principal = require_staff
 
 
 @router.get("/admin/finance/monthly")
-def monthly(request: Request, month: str | None = None, _caller: Principal = require_staff()) -> dict[str, Any]:
+def monthly(request: Request, month: str | None = None, _caller: Principal = require_staff()) -> MonthlyReport:
     """The finance report of a month (`2026-11`, by default this one), computed from the ledger and `plans.toml`."""
     service = service_of(request)
-    return finance.monthly_report(service, finance.month_of(month, service.clock.now()))
+    return MonthlyReport.model_validate(finance.monthly_report(service, finance.month_of(month, service.clock.now())))
 
 
 def an_invoice(service: Service, org_id: str, _user_id: str) -> dict[str, str]:
