@@ -19,6 +19,7 @@ written by the same put.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -204,6 +205,14 @@ class SupportsSweep(Protocol):
     `older_than` seconds ago. Answers how many went. May take long; safe beside readers, writers and other sweeps."""
 
     def sweep(self, *, older_than: float = 3600.0) -> int: ...
+
+
+@runtime_checkable
+class SupportsWithin(Protocol):
+    """For a blocking backend with `native_deadline`: `within(seconds)` is a context in which what this thread asks may
+    take that long, all in all, instead of the usual time. Without it such a request runs on a watched thread."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]: ...
 
 
 def supports(backend: object, power: type) -> bool:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from agentcache_core.allowance import no_call
 from agentcache_core.forking import watch
 from agentcache_core.runtime import Runtime, drive
 
@@ -144,7 +145,8 @@ class Background:
 
     async def _run(self, name: str, body: Body, key: object) -> None:
         try:
-            await body()
+            with no_call():
+                await body()
         except Exception:  # noqa: BLE001 - a background job has no caller to tell
             _log.exception("background %s failed", name)
         finally:
@@ -210,9 +212,10 @@ def _repeat_task(
 
     async def loop() -> None:
         going = True
-        while going:
-            await asyncio.sleep(every)
-            going = await body()
+        with no_call():
+            while going:
+                await asyncio.sleep(every)
+                going = await body()
 
     task = asyncio.get_running_loop().create_task(loop(), name="agentcache repeated")
     _alive.add(task)

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from agentcache_core.allowance import one_call
 from agentcache_core.beginning import Beginning, begin, store_begun
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import AgentCacheError, ConfigurationError, CorruptFrame
@@ -79,9 +80,12 @@ class Cache(Upkeep):
     def _long_way(self, request: object, default: Any) -> Any:
         """The value as the engine finds it."""
         straight = self._straight
-        if straight is not None:
-            self._open()
-            key = self._key(request)
+        if straight is None:
+            hit = self.lookup(request)
+            return default if hit is None else hit.value
+        self._open()
+        key = self._key(request)
+        with one_call():
             found = straight.find(key)
             if found is None:
                 self._engine.missed(self._space, key)
@@ -91,7 +95,7 @@ class Cache(Upkeep):
                     return self._engine.served(self._space, found, Freshness.FRESH, DEFAULT_WISH)
                 except CorruptFrame:
                     pass  # of a type that nobody here knows, which the long way tells
-        hit = self.lookup(request)
+            hit = self.lookup(request)
         return default if hit is None else hit.value
 
     def _home(self, kind: str) -> Any:
@@ -105,14 +109,14 @@ class Cache(Upkeep):
         self._open()
         wish = DEFAULT_WISH if control is None else self._wish(control=control)
         key = self._key(request, sample=wish.control.sample)
-        return drive(self._engine.lookup(BLOCKING, self._space, key, wish, request=request))
+        return self._answer(self._engine.lookup(BLOCKING, self._space, key, wish, request=request))
 
     def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
         """The values of several requests in their order, `default` where absent: one round trip per tier."""
         self._open()
         asked = list(requests)
         keys = [self._key(request) for request in asked]
-        hits = drive(self._engine.lookup_many(BLOCKING, self._space, keys, DEFAULT_WISH, requests=asked))
+        hits = self._answer(self._engine.lookup_many(BLOCKING, self._space, keys, DEFAULT_WISH, requests=asked))
         return [default if hit is None else hit.value for hit in hits]
 
     def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
@@ -121,7 +125,7 @@ class Cache(Upkeep):
         An answer is not kept when one of `tags`, its request or the namespace is invalidated in between.
         """
         self._open()
-        return drive(begin(self._engine.writer, BLOCKING, self._space, self._wish(tags=tags)))
+        return self._answer(begin(self._engine.writer, BLOCKING, self._space, self._wish(tags=tags)))
 
     def set(self, request: object, value: object, *, began: Beginning | None = None, **options: Any) -> bool:
         """Store a value; answers whether it is stored.
@@ -137,8 +141,8 @@ class Cache(Upkeep):
             body = store_begun(
                 self._engine.writer, BLOCKING, self._space, key, value, wish, began=began, request=request
             )
-            return drive(body)
-        return drive(self._engine.store(BLOCKING, self._space, key, value, wish, request=request))
+            return self._answer(body)
+        return self._answer(self._engine.store(BLOCKING, self._space, key, value, wish, request=request))
 
     def set_many(self, pairs: Iterable[tuple[object, object]], **options: Any) -> int:
         """Store (request, value) pairs with the same options; answers how many are stored."""
@@ -148,7 +152,7 @@ class Cache(Upkeep):
         for request, value in pairs:
             asked.append(request)
             listed.append((self._key(request), value))
-        return drive(self._engine.store_many(BLOCKING, self._space, listed, wish, requests=asked))
+        return self._answer(self._engine.store_many(BLOCKING, self._space, listed, wish, requests=asked))
 
     def get_or_compute(self, request: object, compute: Callable[[], Any], **options: Any) -> Any:
         """The stored answer, or that of `compute()`, which runs once however many callers miss at the same time.
@@ -163,8 +167,9 @@ class Cache(Upkeep):
             )
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
-        looked = False
-        if self._straight is not None and wish.control is DEFAULT_CONTROL:
+        if self._straight is None or wish.control is not DEFAULT_CONTROL:
+            return self._answer(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request))
+        with one_call():
             found = self._straight.find(key)
             if found is not None and not isinstance(found, Unsure):
                 try:
@@ -172,7 +177,8 @@ class Cache(Upkeep):
                 except CorruptFrame:
                     pass
             looked = found is None
-        return drive(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request, looked=looked))
+            body = self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request, looked=looked)
+            return drive(body)
 
     def keys(self, prefix: str = "") -> list[str]:
         """The live plain keys (text) of this view that begin with `prefix`, by scan, in no promised order."""
@@ -200,7 +206,8 @@ class Cache(Upkeep):
         """
         self._open()
         space, selector = self._selected(tag, pattern, namespace, source, request)
-        answer = drive(self._core.invalidation.apply(BLOCKING, space, selector, count=count))
+        body = self._core.invalidation.apply(BLOCKING, space, selector, count=count)
+        answer = drive(body) if count else self._answer(body)
         return answer if count or request else None
 
     def memoize(
@@ -292,20 +299,20 @@ class AsyncCache(AsyncUpkeep):
         self._open()
         wish = DEFAULT_WISH if control is None else self._wish(control=control)
         key = self._key(request, sample=wish.control.sample)
-        return await self._engine.lookup(ASYNC, self._space, key, wish, request=request)
+        return await self._answer(self._engine.lookup(ASYNC, self._space, key, wish, request=request))
 
     async def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
         """As `Cache.get_many`."""
         self._open()
         asked = list(requests)
         keys = [self._key(request) for request in asked]
-        hits = await self._engine.lookup_many(ASYNC, self._space, keys, DEFAULT_WISH, requests=asked)
+        hits = await self._answer(self._engine.lookup_many(ASYNC, self._space, keys, DEFAULT_WISH, requests=asked))
         return [default if hit is None else hit.value for hit in hits]
 
     async def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
         """As `Cache.begin`."""
         self._open()
-        return await begin(self._engine.writer, ASYNC, self._space, self._wish(tags=tags))
+        return await self._answer(begin(self._engine.writer, ASYNC, self._space, self._wish(tags=tags)))
 
     async def set(self, request: object, value: object, *, began: Beginning | None = None, **options: Any) -> bool:
         """As `Cache.set`."""
@@ -313,10 +320,10 @@ class AsyncCache(AsyncUpkeep):
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
         if began is not None:
-            return await store_begun(
-                self._engine.writer, ASYNC, self._space, key, value, wish, began=began, request=request
+            return await self._answer(
+                store_begun(self._engine.writer, ASYNC, self._space, key, value, wish, began=began, request=request)
             )
-        return await self._engine.store(ASYNC, self._space, key, value, wish, request=request)
+        return await self._answer(self._engine.store(ASYNC, self._space, key, value, wish, request=request))
 
     async def set_many(self, pairs: Iterable[tuple[object, object]], **options: Any) -> int:
         """As `Cache.set_many`."""
@@ -326,14 +333,14 @@ class AsyncCache(AsyncUpkeep):
         for request, value in pairs:
             asked.append(request)
             listed.append((self._key(request), value))
-        return await self._engine.store_many(ASYNC, self._space, listed, wish, requests=asked)
+        return await self._answer(self._engine.store_many(ASYNC, self._space, listed, wish, requests=asked))
 
     async def get_or_compute(self, request: object, compute: Callable[[], Awaitable[Any] | Any], **options: Any) -> Any:
         """As `Cache.get_or_compute`; `compute` may be an async function or a plain one."""
         self._open()
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
-        return await self._engine.compute(ASYNC, self._space, key, compute, wish, request=request)
+        return await self._answer(self._engine.compute(ASYNC, self._space, key, compute, wish, request=request))
 
     async def keys(self, prefix: str = "") -> list[str]:
         """As `Cache.keys`."""
@@ -357,7 +364,8 @@ class AsyncCache(AsyncUpkeep):
         """As `Cache.invalidate`."""
         self._open()
         space, selector = self._selected(tag, pattern, namespace, source, request)
-        answer = await self._core.invalidation.apply(ASYNC, space, selector, count=count)
+        body = self._core.invalidation.apply(ASYNC, space, selector, count=count)
+        answer = await (body if count else self._answer(body))
         return answer if count or request else None
 
     def memoize(

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from agentcache_core.allowance import no_call
 from agentcache_core.codec.serialize import is_immutable, loads
 from agentcache_core.cuts import Cuts
 from agentcache_core.errors import CorruptFrame, UnstorableValue
@@ -138,7 +139,8 @@ class Computation:
     async def call(self, rt: Runtime, space: Space, function: Callable[[], Any]) -> Computed:
         """Run a computation, and measure its seconds where it does not tell its own cost."""
         before = self.settings.clock.monotonic()
-        value = await rt.call(function)
+        with no_call():
+            value = await rt.call(function)
         seconds = max(0.0, self.settings.clock.monotonic() - before)
         space.counters.computing.add(seconds)
         if isinstance(value, Computed):

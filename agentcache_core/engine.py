@@ -51,7 +51,7 @@ class Engine:
             enabled=settings.background, dropped=lambda name: events.tell("dropped", reason=name)
         )
         self.writer = Writer(tiers, settings, events, background=self.background, after=self._after_store)
-        self.leases = Leases(tiers, events)
+        self.leases = Leases(tiers, events, self.background)
         self.computation = Computation(self.writer, self.leases, self._fresh)
         self.store = self.writer.store
         self.store_many = self.writer.store_many

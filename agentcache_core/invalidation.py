@@ -6,11 +6,14 @@ the next time.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from agentcache_core.allowance import used_up
 from agentcache_core.authority import compiled, text_of
+from agentcache_core.background import Background
 from agentcache_core.cuts import Cuts
 from agentcache_core.errors import CorruptFrame, NotWritten
 from agentcache_core.events import Events
@@ -69,8 +72,9 @@ def selects(selector: Selector, record: EntryRecord) -> bool:
 class Invalidation:
     """Carries selectors out on the tiers of one cache."""
 
-    def __init__(self, tiers: Tiers, events: Events, *, strict: bool) -> None:
+    def __init__(self, tiers: Tiers, events: Events, background: Background, *, strict: bool) -> None:
         self._tiers = tiers
+        self._background = background
         self._placing = Placing(tiers)
         self._events = events
         self._strict = strict
@@ -89,6 +93,7 @@ class Invalidation:
                 self._journal.append((space, selector))
                 self._tiers.journalled.add(space)
                 self._events.tell("pending", tenant=space.tenant, namespace=space.namespace, reason=str(trouble.error))
+                await self._replay_behind(rt, space)
                 if self._strict:
                     raise NotWritten(
                         f"the authority did not record the invalidation: {trouble.error}"
@@ -151,10 +156,25 @@ class Invalidation:
         mine = [entry for entry in self._journal if entry[0] is space]
         for entry in mine:
             if isinstance(await self._record(rt, space, entry[1]), Trouble):
+                await self._replay_behind(rt, space)
                 return False
-            self._journal.remove(entry)
+            with contextlib.suppress(ValueError):  # another thread was quicker
+                self._journal.remove(entry)
         self._tiers.journalled.discard(space)
+        if any(entry[0] is space for entry in self._journal):  # noted meanwhile
+            self._tiers.journalled.add(space)
+            return False
         return True
+
+    async def _replay_behind(self, rt: Runtime, space: Space) -> None:
+        """Replay the journal where each request has a deadline of its own, if this call may wait no longer."""
+        authority = self._tiers.authority
+        if authority is not None and used_up(authority.name) and self._background.enabled:
+
+            async def replay() -> None:
+                await self.replay_journal(rt, space)
+
+            await self._background.submit(rt, "journal", replay, key=("journal", space.prefix))
 
     @property
     def pending(self) -> int:

@@ -16,8 +16,9 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from agentcache_core.allowance import replenish, used_up
 from agentcache_core.backend import Grant, SupportsLease, Version, supports
-from agentcache_core.background import Repeated
+from agentcache_core.background import Background, Repeated
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
 from agentcache_core.runtime import Runtime
@@ -52,9 +53,10 @@ class Proof:
 class Leases:
     """The leases of one cache."""
 
-    def __init__(self, tiers: Tiers, events: Events) -> None:
+    def __init__(self, tiers: Tiers, events: Events, background: Background) -> None:
         self._tiers = tiers
         self._events = events
+        self._background = background
         self.seconds = LEASE_SECONDS
 
     def _keeper(self, rt: Runtime) -> StoredTier | None:
@@ -88,7 +90,7 @@ class Leases:
                     held = Held(tier, name, grant, asked + self.seconds)
                     held.renewing = Repeated.start(rt, self.proof(rt, space, held).renew, every=self.seconds / 3)
                     return held
-                await tier.attempt(space, "lease", store.release(name, grant))
+                await self._let_go(rt, space, tier, name, grant)
                 return found
             if nested:
                 return None
@@ -98,6 +100,7 @@ class Leases:
                 seen = None if tier is authority else await self._version(rt, space, key, tier)
             await rt.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads the waiting
             pause = min(pause * 1.5, LONGEST_PAUSE)
+            replenish()  # what is waited for here is another's computation, not the store
             if tier is not authority:
                 # The authority is asked only when there is reason to: each look may be paid for there.
                 before, seen = seen, await self._version(rt, space, key, tier)
@@ -130,4 +133,15 @@ class Leases:
     async def release(self, rt: Runtime, space: Space, held: Held) -> None:
         """Let the next one in."""
         held.renewing()
-        await held.tier.attempt(space, "lease", held.tier.store(rt.face).release(held.name, held.grant))
+        await self._let_go(rt, space, held.tier, held.name, held.grant)
+
+    async def _let_go(self, rt: Runtime, space: Space, tier: StoredTier, name: bytes, grant: Grant) -> None:
+        """Give a lease back, behind the caller when the call may wait no longer for the tier."""
+
+        async def release() -> None:
+            await tier.attempt(space, "lease", tier.store(rt.face).release(name, grant))
+
+        if used_up(tier.name) and self._background.enabled:
+            await self._background.submit(rt, "release", release)
+        else:
+            await release()

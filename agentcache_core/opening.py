@@ -16,7 +16,7 @@ from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.tier import StoredTier, Tier
 from agentcache_core.tiering import Tiers
-from agentcache_core.urls import load_scheme, open_backend, parse_url
+from agentcache_core.urls import Options, load_scheme, open_backend, parse_url
 
 Specs = Any
 """A URL, a `Tier`, a backend, or a list of these."""
@@ -75,8 +75,10 @@ def _open_memory(source: Any) -> NearTier:
 
 def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, taken: set[str]) -> StoredTier:
     source = spec.url_or_backend
+    deadline = settings.deadline
     if isinstance(source, str):
-        name = parse_url(source).shown
+        url = parse_url(source)
+        name, deadline = url.shown, Options(url).duration("timeout", deadline)
 
         def open_store(wanted: Face) -> Any:
             return open_backend(source, face=wanted, deadline=settings.deadline)
@@ -100,7 +102,7 @@ def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, 
 
     circuit = Circuit(
         name,
-        deadline=settings.deadline,
+        deadline=deadline,
         monotonic=settings.clock.monotonic,
         told=lambda happened: events.tell(happened, tier=name),
     )
@@ -120,6 +122,7 @@ def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, 
         events=events,
         now=settings.clock.now,
         inline_max=settings.inline_max,
+        circuit=circuit,
     )
     tier.store(face)
     return tier

@@ -30,7 +30,8 @@ class Answer:
     """What a write came to: whether the authority has it, whether its condition refused it, or what went wrong.
 
     `replaced` is the generation that an overwrite led to, None where nothing stood there. `overtaken` says that
-    somebody else wrote over it before that generation was told.
+    somebody else wrote over it before that generation was told. `over` is the version that stood in the entry's place
+    when something went wrong, where that was seen.
     """
 
     stored: bool
@@ -38,6 +39,19 @@ class Answer:
     trouble: BackendError | None = None
     replaced: Generation | None = None
     overtaken: bool = False
+    over: Version | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The terms of a write whose call is over: it may take the place of nothing but `over`, and of itself where an
+    attempt whose answer did not arrive was carried out. Whoever wrote meanwhile knew better."""
+
+    over: Version | None
+
+    def allows(self, version: Version, old: EntryRecord | None, record: EntryRecord) -> bool:
+        mine = (record.lineage, record.seq, record.created_at)
+        return version == self.over or (old is not None and (old.lineage, old.seq, old.created_at) == mine)
 
 
 class Placing:
@@ -59,6 +73,7 @@ class Placing:
         unless: Callable[[], bool],
         renew: Callable[[], Awaitable[bool]] | None = None,
         spilling: bool = False,
+        late: Late | None = None,
     ) -> Answer:
         """Write one entry to the authority, then to the other tiers. `computed` answers never replace what was
         removed or overwritten after their computation began; `unless()` says so for this process. An authority that
@@ -74,11 +89,9 @@ class Placing:
             if not isinstance(held, Trouble) and not held:
                 return Answer(True)
         answer = await self._write_authority(
-            rt, space, key, record, authority, computed=computed, renew=renew, spilling=spilling
+            rt, space, key, record, authority, computed=computed, renew=renew, spilling=spilling, late=late
         )
-        if isinstance(answer, Trouble):
-            return Answer(False, trouble=answer.error)
-        if answer.outdated:
+        if answer.trouble is not None or answer.outdated:
             return answer
         # Other tiers are told which change the answer is confirmed by, so that a slower writer of an older answer
         # cannot put it there afterwards.
@@ -140,42 +153,48 @@ class Placing:
         computed: bool,
         renew: Callable[[], Awaitable[bool]] | None,
         spilling: bool,
-    ) -> Answer | Trouble:
+        late: Late | None,
+    ) -> Answer:
         record = replace(tier.limited(record, self.tiers.clock.now()), confirmed=None)
+        over: Version | None = None
         for _ in range(8):
             version = await tier.put(rt, space, key, record, if_absent=True)
             if isinstance(version, Trouble):
-                return version
+                return Answer(False, trouble=version.error, over=over)
             if version is not None:
                 return Answer(True)
             name = space.entry_name(key)
             read = await tier.attempt(space, "get", fetch(tier.store(rt.face), [name, space.generation_name]))
             if isinstance(read, Trouble):
-                return read
+                return Answer(False, trouble=read.error, over=over)
             stored, generation = read
             if not stored:
                 continue
             old = await tier.record_in(rt, space, name, stored)
+            if late is not None and not late.allows(stored.version, old, record):
+                return Answer(False, outdated=True)
             newer = old is not None and old.lineage == record.lineage and old.seq + spilling > record.seq
             if computed and (newer or (renew is not None and not await renew())):
                 return Answer(False, outdated=True)
-            version = await tier.put(rt, space, key, record, if_version=stored.version)
+            over = stored.version
+            version = await tier.put(rt, space, key, record, if_version=over)
             if isinstance(version, Trouble):
-                return version
+                return Answer(False, trouble=version.error, over=over)
             if version is None:
                 continue
             if old is not None and old.kind != TOMBSTONE:
-                return await self._replaced(rt, space, key, tier, version, generation)
+                answer = await self._replaced(rt, space, key, tier, version, generation)
+                return answer if answer.trouble is None else replace(answer, over=over)
             return Answer(True)
-        return Trouble(BackendError("the entry kept changing while it was being written"))
+        return Answer(False, trouble=BackendError("the entry kept changing while it was being written"))
 
     async def _replaced(
         self, rt: Runtime, space: Space, key: Key, tier: StoredTier, version: Version, generation: Stored | Any
-    ) -> Answer | Trouble:
+    ) -> Answer:
         """Tell that an entry was replaced. `generation` is the record as it was read before that."""
         bumped = await tier.attempt(space, "generation", self._bump(rt, space, cut=False))
         if isinstance(bumped, Trouble):
-            return bumped
+            return Answer(False, trouble=bumped.error)
         await self.publish(rt, space, bumped, ("request", key.kind, key.address))
         if _follows(bumped, generation):
             return Answer(True, replaced=bumped)

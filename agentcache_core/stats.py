@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from agentcache_core.ledger import Avoided, Counts, Latency
 from agentcache_core.model import Cost
@@ -78,7 +78,11 @@ class Dedup:
 
 @dataclass(frozen=True, slots=True)
 class TierStats:
-    """One tier: how many entries and bytes it holds (None where that would need a scan), and how it is doing."""
+    """One tier: how many entries and bytes it holds (None where that would need a scan), and how it is doing.
+
+    `available` says whether its last request went well. `breaker` is "open" while it is given a rest after failures in
+    a row (nothing is asked of it, but for a try now and then), else "closed".
+    """
 
     name: str
     entries: int | None
@@ -87,6 +91,7 @@ class TierStats:
     errors: int
     evictions: int
     available: bool
+    breaker: Literal["closed", "open"] = "closed"
 
 
 @dataclass(frozen=True, slots=True)

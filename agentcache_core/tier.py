@@ -24,6 +24,7 @@ from agentcache_core.errors import (
     UnreadableFrame,
 )
 from agentcache_core.events import Events
+from agentcache_core.guarding import Circuit
 from agentcache_core.keys import Key
 from agentcache_core.policy.freshness import Duration, seconds_of
 from agentcache_core.runtime import Face, Immediate, Runtime
@@ -107,10 +108,12 @@ class StoredTier:
         open_store: Callable[[Face], Any],
         make_pipeline: Callable[[Space], Pipeline],
         events: Events,
+        circuit: Circuit,
         now: Callable[[], float] = SYSTEM_CLOCK.now,
         inline_max: int = 16 * 1024,
     ) -> None:
         self.spec = spec
+        self.circuit = circuit
         self.name = name
         self.max_value = bytes_of(spec.max_value, "Tier.max_value")
         self.min_value = bytes_of(spec.min_value, "Tier.min_value") or 0

@@ -1,9 +1,11 @@
-"""The part of both faces that is not about answers: assets, maintenance, and reading everything back."""
+"""The part of both faces that is not about answers: how a call is run, assets, maintenance, reading everything back."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
+from agentcache_core.allowance import one_call
 from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.model import Asset
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
@@ -11,9 +13,18 @@ from agentcache_core.store.reading import AssetReader, AsyncAssetReader
 from agentcache_core.store.verify import VerifyReport
 from agentcache_core.view import DEFAULT_WISH, View
 
+T = TypeVar("T")
+
 
 class Upkeep(View):
     """Assets and maintenance of a blocking cache."""
+
+    def _answer(self, body: Coroutine[Any, Any, T]) -> T:
+        """Run one call of the user: its requests to a store take one deadline together."""
+        if self._local:
+            return drive(body)
+        with one_call():
+            return drive(body)
 
     def uncounted(self) -> None:
         """Leave what this process does out of the stored figures: for programs that look after a cache, not use it."""
@@ -59,6 +70,13 @@ class Upkeep(View):
 
 class AsyncUpkeep(View):
     """Assets and maintenance of an async cache."""
+
+    async def _answer(self, body: Coroutine[Any, Any, T]) -> T:
+        """As `Upkeep._answer`."""
+        if self._local:
+            return await body
+        with one_call():
+            return await body
 
     async def put_asset(
         self, key: object, path_or_stream: Any, content_type: str | None = None, **options: Any

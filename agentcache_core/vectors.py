@@ -7,6 +7,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from agentcache_core.allowance import each_request
 from agentcache_core.batch import fetch
 from agentcache_core.codec import frame
 from agentcache_core.errors import CorruptFrame
@@ -72,7 +73,8 @@ class Vectors:
             return held
         now = self._settings.clock.monotonic()
         if now - held.loaded_at >= max(self._settings.max_staleness, 1e-9):
-            await self._load(rt, space, partition, held, tier)
+            with each_request():  # a large partition takes long to list, however quick the store
+                await self._load(rt, space, partition, held, tier)
         return held
 
     async def _load(self, rt: Runtime, space: Space, partition: bytes, held: Partition, tier: StoredTier) -> None:

@@ -60,7 +60,7 @@ class Core:
             self.tiers, settings, lambda: list(self._spaces.values()), lambda: self.engine.background.stopped
         )
         self.engine.maintenance = self.maintenance
-        self.invalidation = Invalidation(self.tiers, self.events, strict=settings.strict)
+        self.invalidation = Invalidation(self.tiers, self.events, self.engine.background, strict=settings.strict)
         self.tiers.follower = Follower(self.tiers, enabled=settings.background)
         self.closed = False
         self._spaces: dict[tuple[str, str], Space] = {}
@@ -361,7 +361,9 @@ class View:
         if tiers.near is not None:
             near = tiers.near
             listed.append(TierStats(near.name, near.entries, near.size_bytes, 0, 0, near.evictions, True))
-        listed.extend(TierStats(t.name, None, None, t.hits, t.errors, 0, t.available) for t in tiers.stored)
+        for tier in tiers.stored:
+            breaker: Any = "open" if tier.circuit.is_open else "closed"
+            listed.append(TierStats(tier.name, None, None, tier.hits, tier.errors, 0, tier.available, breaker))
         authority = tiers.authority.name if tiers.authority is not None else "memory"
         space = self._space
         return snapshot(

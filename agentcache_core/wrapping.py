@@ -98,12 +98,19 @@ class Around:
         return self.run("delete", self.inner.delete, name, if_version=if_version)
 
     def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[Stat]:
-        stats = self.run("scan", self.inner.scan, prefix, after=after)
-        while page := self.run("scan", _page, stats):
+        # A listing that is only begun has asked for nothing yet, and says nothing of the store.
+        stats, page = self.run("scan", _first_page, self.inner.scan, prefix, after)
+        while page:
             yield from page
+            page = self.run("scan", _page, stats)
 
     def close(self) -> None:
         self.inner.close()
+
+
+def _first_page(scan: Callable[..., Iterator[Stat]], prefix: bytes, after: bytes) -> tuple[Iterator[Stat], list[Stat]]:
+    stats = scan(prefix, after=after)
+    return stats, _page(stats)
 
 
 def _page(stats: Iterator[Stat]) -> list[Stat]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from agentcache_core.allowance import each_request, replenish
 from agentcache_core.background import Background
+from agentcache_core.behind import Behind
 from agentcache_core.codec.serialize import Serializer, dumps, is_immutable
 from agentcache_core.cuts import Cuts
 from agentcache_core.errors import BackendError, NotWritten, UnstorableValue
@@ -16,7 +17,7 @@ from agentcache_core.events import Events
 from agentcache_core.keys import Key
 from agentcache_core.leasing import Proof
 from agentcache_core.model import Cost
-from agentcache_core.placing import Placing
+from agentcache_core.placing import Answer, Placing
 from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space, Stamp
@@ -25,15 +26,18 @@ from agentcache_core.tier import Trouble
 from agentcache_core.tiering import Tiers
 from agentcache_core.wish import Wish
 
+Then = Callable[[], Awaitable[None]]
 After = Callable[[Runtime, Space, Key, object, Any, EntryRecord], Awaitable[None]]
+NOT_TAKEN = "the authority did not take the write"
 
 
 def _never() -> bool:
     return False
 
 
-def _fallen(cuts: Cuts, begun: int, key: Key, record: EntryRecord) -> bool:
-    return not cuts.stands(begun, key.address, key.plain, [tag for tag, _ in record.tags])
+async def _done(then: Then | None) -> None:
+    if then is not None:
+        await then()
 
 
 class Writer:
@@ -43,10 +47,9 @@ class Writer:
         self, tiers: Tiers, settings: Settings, events: Events, *, background: Background, after: After
     ) -> None:
         self._after = after
-        self._background = background
         self.placing = Placing(tiers, background.submit)
-        if background.enabled:
-            tiers.pending.behind = self._behind
+        self.behind = Behind(self.placing, background, events)
+        self.spill = self.behind.spill
         if tiers.near is not None and any(tier.spec.write == "around" for tier in tiers.stored):
             tiers.near.spilled = deque()
         self.tiers = tiers
@@ -56,9 +59,6 @@ class Writer:
         self._given = tuple(settings.serializers)
         self._named: dict[str, Serializer] = {}
         self.serializers = self._given
-
-    async def _behind(self, rt: Runtime, work: Callable[[], Coroutine[Any, Any, None]], key: object) -> bool:
-        return await self._background.submit(rt, "pending", work, key=key)
 
     def known(self, wish: Wish) -> tuple[Serializer, ...]:
         """The serializers of one call: those of types named now or by earlier calls (`returns=`), then the cache's."""
@@ -91,6 +91,27 @@ class Writer:
         """
         if not self.settings.writes or wish.control.no_store:
             return False
+        if self.certain(wish):
+            with each_request():
+                return await self._store(rt, space, key, value, wish, request, stamp, since, proof)
+        return await self._store(rt, space, key, value, wish, request, stamp, since, proof)
+
+    def certain(self, wish: Wish | None) -> bool:
+        """Whether a write must be done before its call ends, or be told as not done."""
+        return self.settings.strict or (wish is not None and wish.durable)
+
+    async def _store(
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        value: Any,
+        wish: Wish,
+        request: object,
+        stamp: Stamp | None,
+        since: int | None,
+        proof: Proof | None,
+    ) -> bool:
         keep_object = self.tiers.local and is_immutable(value)
         payload = None if keep_object else self.pack(value, wish)
         computed = stamp is not None
@@ -101,12 +122,19 @@ class Writer:
             stamp = answer
         record = self.record(key, payload, wish, stamp, request=request)
         kept = value if keep_object else payload
-        stored = await self.keep(
-            rt, space, key, record, kept, packed=not keep_object, computed=computed, since=since, wish=wish, proof=proof
+        return await self.keep(
+            rt,
+            space,
+            key,
+            record,
+            kept,
+            packed=not keep_object,
+            computed=computed,
+            since=since,
+            wish=wish,
+            proof=proof,
+            then=functools.partial(self._after, rt, space, key, request, value, record),
         )
-        if stored:
-            await self._after(rt, space, key, request, value, record)
-        return stored
 
     def record(
         self, key: Key, payload: bytes | None, wish: Wish, stamp: Stamp, *, request: object = None
@@ -163,15 +191,27 @@ class Writer:
         taken = await self.placing.write_many(rt, space, listed)
         stored = 0
         for index, ((key, record), written) in enumerate(zip(listed, taken, strict=True)):
+            request = requests[index] if requests else None
+            then = functools.partial(self._after, rt, space, key, request, pairs[index][1], record)
             if written:
                 kept = self._kept(space, key, record, record.payload, packed=True, outdated=_never)
+                if kept:
+                    await then()
             else:
+                replenish()  # what has to be written by itself has a deadline of its own
                 kept = await self.keep(
-                    rt, space, key, record, record.payload, packed=True, computed=False, since=None, wish=wish
+                    rt,
+                    space,
+                    key,
+                    record,
+                    record.payload,
+                    packed=True,
+                    computed=False,
+                    since=None,
+                    wish=wish,
+                    then=then,
                 )
-            if kept:
-                stored += 1
-                await self._after(rt, space, key, requests[index] if requests else None, pairs[index][1], record)
+            stored += kept
         return stored
 
     async def keep(
@@ -187,9 +227,11 @@ class Writer:
         since: int | None,
         wish: Wish | None = None,
         proof: Proof | None = None,
+        then: Then | None = None,
     ) -> bool:
         """Write an entry to every tier that takes it; answers whether the authority has it. `proof` tells, just
-        before something is overwritten, whether the lease under which it was computed is still held."""
+        before something is overwritten, whether the lease under which it was computed is still held. `then` is
+        awaited when it is stored, which may be after the caller was told that it is not: see `Behind.finish`."""
         tags = [tag for tag, _ in record.tags]
         cuts = Cuts(space)
 
@@ -200,77 +242,51 @@ class Writer:
             self._supersede_near(space, key)
             if self._writes_back(wish, value, packed=packed) and (proof is None or proof.stands()):
                 kept = self._kept(space, key, record, value, packed=packed, outdated=outdated)
-                if kept and await self._write_back(rt, space, key, record, since=since):
+                if kept and await self.behind.write_back(rt, space, key, record, since=since):
+                    await _done(then)
                     return True
             renew = None if proof is None else proof.renew
             answer = await self.placing.write(rt, space, key, record, computed=computed, unless=outdated, renew=renew)
             if answer.trouble is not None:
+                ended = functools.partial(self._ended, space, key, record, then)
+                if not self.certain(wish) and await self.behind.finish(
+                    rt, space, key, record, over=answer.over, since=since, ended=ended
+                ):
+                    return False
                 return self.not_written(space, key, wish, answer.trouble)
             if answer.outdated:
                 return self.outdated(space, key)
             self._supersede_near(space, key)  # what others read before this was written must not be kept after
-        return self._kept(space, key, record, value, packed=packed, outdated=outdated)
+        kept = self._kept(space, key, record, value, packed=packed, outdated=outdated)
+        if kept:
+            await _done(then)
+        return kept
+
+    async def _ended(
+        self, space: Space, key: Key, record: EntryRecord, then: Then | None, answer: Answer, fallen: Callable[[], bool]
+    ) -> None:
+        """A write that went on behind its caller has come to an end."""
+        if answer.trouble is not None:
+            self.refused(space, key, NOT_TAKEN)
+            return
+        if answer.outdated:
+            self.outdated(space, key)
+            return
+        self._supersede_near(space, key)
+        if self._kept(space, key, record, record.payload, packed=True, outdated=fallen):
+            await _done(then)
 
     def _writes_back(self, wish: Wish | None, value: Any, *, packed: bool) -> bool:
         """Whether the memory tier may hold an answer alone until the authority is written."""
         near, authority = self.tiers.near, self.tiers.authority
-        hurried = self.settings.strict or (wish is not None and wish.durable)
         return (
             authority is not None
             and authority.spec.write == "back"
             and near is not None
             and packed
             and near.takes(len(value))
-            and not hurried
+            and not self.certain(wish)
         )
-
-    async def _write_back(self, rt: Runtime, space: Space, key: Key, record: EntryRecord, *, since: int | None) -> bool:
-        """Write to the authority later; answers whether that was taken on. What is invalidated until then is not
-        written. Closing the cache writes what is left."""
-        tags = [tag for tag, _ in record.tags]
-        cuts = Cuts(space)
-        begun = cuts.begin()
-
-        async def work() -> None:
-            try:
-                await self.placing.write(
-                    rt, space, key, record, computed=True, unless=lambda: not cuts.stands(
-                        begun if since is None else min(since, begun), key.address, key.plain, tags
-                    )
-                )  # fmt: skip
-            finally:
-                cuts.end()
-
-        taken = await self._background.submit(rt, "write-back", work)
-        if not taken:
-            cuts.end()
-        return taken
-
-    async def spill(self, rt: Runtime, space_of: Callable[[str, str], Space]) -> None:
-        """Hand what the memory tier has given up to the tiers that are written around."""
-        near = self.tiers.near
-        while near is not None and near.spilled:
-            (tenant, namespace, kind), slot = near.spilled.popleft()
-            if not slot.packed or slot.record is None:
-                continue
-            space = space_of(tenant, namespace)
-            record = replace(slot.record, payload=slot.value)
-            plain = record.plain
-            key = Key(kind, slot.key) if plain is None or slot.key != plain else space.keys.key(plain)
-            cuts = Cuts(space)
-            begun = cuts.begin()
-            try:
-                await self.placing.write(
-                    rt,
-                    space,
-                    key,
-                    record,
-                    computed=True,
-                    unless=functools.partial(_fallen, cuts, begun, key, record),
-                    spilling=True,
-                )
-            finally:
-                cuts.end()
 
     def _kept(
         self, space: Space, key: Key, record: EntryRecord, value: Any, *, packed: bool, outdated: Callable[[], bool]
@@ -309,9 +325,9 @@ class Writer:
         return False
 
     def not_written(self, space: Space, key: Key, wish: Wish | None, error: BackendError) -> bool:
-        if self.settings.strict or (wish is not None and wish.durable):
-            raise NotWritten(f"the authority did not take the write: {error}") from error
-        return self.refused(space, key, "the authority did not take the write")
+        if self.certain(wish):
+            raise NotWritten(f"{NOT_TAKEN}: {error}") from error
+        return self.refused(space, key, NOT_TAKEN)
 
     def _kept_request(self, request: object) -> bytes | None:
         """The request itself, kept beside recorded answers so that a later miss can be told apart from it."""
