@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from agentcache_backends.filesystem.local import LocalBackend
 from agentcache_backends.filesystem.s3 import S3Backend, on_event_loops, settings_of
 from agentcache_backends.filesystem.s3.settings import ClientChoice
 from agentcache_backends.filesystem.together import together
-from agentcache_core.backend import AsyncBackend
+from agentcache_core.backend import AsyncBackend, Put
 from agentcache_core.clock import Clock, ManualClock
 from agentcache_core.errors import BackendReadOnly, BackendUnavailable, ConfigurationError, CorruptFrame, ForeignStore
+from agentcache_core.model import MISSING
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import AsyncBackendSuite, BackendSuite
 from agentcache_core.urls import open_backend, parse_url
@@ -74,6 +76,35 @@ class TestAsyncS3(_OnS3, AsyncBackendSuite):
 class TestAnyFileSystem(BackendSuite):
     def open(self, place: Path, clock: Clock) -> Any:
         return FsspecBackend(fsspec.filesystem("local"), str(place / "store"), clock=clock)
+
+
+class TestFilesInMemory(BackendSuite):
+    def open(self, place: Path, clock: Clock) -> Any:
+        return FsspecBackend(fsspec.filesystem("memory"), str(place), clock=clock)
+
+
+@pytest.mark.s3
+def test_a_file_system_of_a_cloud_gives_batches_ranges_and_what_others_wrote(s3_url: str) -> None:
+    """s3fs as fsspec gives it stands for gcsfs and adlfs, whose clouds no test can reach."""
+    url = parse_url(s3_url)
+    options = {"endpoint_url": url.options["endpoint"], "key": "testing", "secret": "testing"}
+    ours, theirs = (
+        FsspecBackend(fsspec.filesystem("s3", skip_instance_cache=True, **options), f"{url.host}{url.path}")
+        for _ in range(2)
+    )
+    names = [b"n/%d" % number for number in range(5)]
+    ours.put_many([Put(name, name * 100) for name in names[:4]])
+    assert [found and found.data for found in ours.get_many(names)] == [*(name * 100 for name in names[:4]), MISSING]
+    assert [stat.name for stat in ours.scan(b"n/")] == names[:4]
+    assert all(abs(stat.modified_at - time.time()) < 600 for stat in ours.scan(b""))
+    theirs.put(names[4], b"later than the listing")
+    assert ours.get(names[4])
+    assert [stat.name for stat in ours.scan(b"n/")] == names
+    theirs.put(b"large", bytes(range(256)) * 1000)
+    for offset, size in ((0, 5), (100, 10), (100_000, 5), (255_998, 100), (256_000, 5), (300_000, 5), (3, 0)):
+        assert ours.get_range(b"large", offset, size) == (bytes(range(256)) * 1000)[offset : offset + size]
+    assert ours.get_range(b"absent", 0, 5) is MISSING
+    assert ours.delete_many([b"large", b"absent"]) == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -228,12 +259,14 @@ def test_a_forked_child_reaches_a_remote_file_system_anew(s3_url: str) -> None:
 def test_urls_name_folders_buckets_and_other_file_systems(tmp_path: Path) -> None:
     open_backend(f"file://{tmp_path}/store").close()
     open_backend(f"fsspec://local{tmp_path}/other").close()
+    open_backend(f"fsspec://memory{tmp_path}/other").close()
     for wrong, says in (
         ("file://relative/path", "file:///folder"),
         ("file:///", "path of a folder"),
         ("file:///x?speed=9", "unknown option speed"),
         ("s3://", "needs a bucket"),
         ("fsspec://nosuch/x", "cannot open nosuch"),
+        ("fsspec://zip/x", "cannot open zip"),
     ):
         with pytest.raises(ConfigurationError, match=says):
             open_backend(wrong)

@@ -120,6 +120,15 @@ def test_a_store_inside_anothers_folder_is_not_seen_from_outside(opens: Opens, c
     assert [stat.name for stat in inner.scan(b"")] == [b"cd0", b"cd1", b"cd2"]
 
 
+def test_names_alike_in_their_first_bytes_are_listed_in_order(opens: Opens) -> None:
+    backend = opens("obstore")
+    names = [b"n" * 100 + bytes([number]) * 20 for number in range(12)]
+    backend.put_many([Put(name, name) for name in [b"n" * 99, *names, b"o"]])
+    assert [stat.name for stat in backend.scan(b"n")] == [b"n" * 99, *names]
+    assert [stat.name for stat in backend.scan(b"n", after=names[4])] == names[5:]
+    assert [stat.name for stat in backend.scan(b"n" * 100)] == names
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_sweep_removes_what_expired_and_nothing_else(opens: Opens, client: ClientChoice) -> None:
     clock = ManualClock(time.time())

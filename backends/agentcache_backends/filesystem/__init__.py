@@ -59,7 +59,7 @@ def _open_generic(url: StoreUrl) -> Any:
     protocol, path = (url.host, url.path) if url.scheme == "fsspec" else (url.scheme, f"{url.host}{url.path}")
     Options(url).finish()
     try:
-        fs = fsspec.filesystem(protocol)
-    except (ValueError, ImportError) as error:
+        fs = fsspec.filesystem(protocol, skip_instance_cache=True)  # it is changed, and somebody else's may not be
+    except (ValueError, TypeError, ImportError, OSError) as error:
         raise ConfigurationError(f"fsspec cannot open {protocol}://: {error}") from error
     return FsspecBackend(fs, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -19,14 +20,24 @@ from agentcache_core.clock import SYSTEM_CLOCK, Clock
 from agentcache_core.errors import BackendClosed, BackendError, BackendReadOnly, BackendUnavailable, CorruptFrame
 from agentcache_core.model import MISSING, Missing
 
+CAPABILITIES = Capabilities(durable=True, shared=True, conditional_put=False, ordered_scan=True)
+NEAR = 64 * 1024
+"""Bytes before a range that are cheaper to read along than to ask for the header apart."""
+_OF_ONE_PROCESS = {"memory"}
+"""Protocols whose files end with the process."""
+_WRITE_WHOLE = {"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+"""Protocols that show a file only when all of it is there."""
+
 
 class FsspecBackend:
     """Values as files of one fsspec file system under `folder`."""
 
-    capabilities = Capabilities(durable=True, shared=True, conditional_put=False, ordered_scan=True)
-
     def __init__(self, fs: Any, folder: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._opened, self._pid = fs, os.getpid()
+        self._opened, self._pid = _without_memory(fs), os.getpid()
+        protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+        lasting = not protocols & _OF_ONE_PROCESS
+        self.capabilities = replace(CAPABILITIES, durable=lasting, shared=lasting)
+        self._writes_whole = bool(protocols & _WRITE_WHOLE)
         self._folder = folder.rstrip("/")
         self._now = clock.now
         self._closed = False
@@ -37,7 +48,8 @@ class FsspecBackend:
         """This process's file system: a forked child opens its own, with sockets and an event loop of its own."""
         if self._pid != os.getpid():
             fs = self._opened
-            self._opened = type(fs)(*fs.storage_args, **{**fs.storage_options, "skip_instance_cache": True})
+            options = {**fs.storage_options, "skip_instance_cache": True}
+            self._opened = _without_memory(type(fs)(*fs.storage_args, **options))
             self._pid = os.getpid()
         return self._opened
 
@@ -70,14 +82,19 @@ class FsspecBackend:
         return Stored(bytes(whole[header.size :]), header.version)
 
     def get_range(self, name: bytes, offset: int, size: int) -> bytes | Missing:
-        start = header_size(name)
+        path, before = self._path(name), header_size(name)
+        along = size > 0 and offset <= NEAR
         try:
-            head = self._ask(self._fs.cat_file, self._path(name), start=0, end=start)
-            header = read_header(head)
+            start = self._ask(self._fs.cat_file, path, start=0, end=before + (offset + size if along else 0))
+            header = read_header(start)
             if header.name != name or header.gone(self._now()):
                 return MISSING
-            first = start + offset
-            return bytes(self._ask(self._fs.cat_file, self._path(name), start=first, end=first + size)) if size else b""
+            if along or size <= 0:
+                return bytes(start[before + offset :]) if along else b""
+            # Clouds refuse a range that begins where a file ends.
+            if before + offset >= self._ask(self._fs.size, path):
+                return b""
+            return bytes(self._ask(self._fs.cat_file, path, start=before + offset, end=before + offset + size))
         except FileNotFoundError:
             return MISSING
 
@@ -97,6 +114,9 @@ class FsspecBackend:
             if (if_absent and present) or (if_version is not None and not (present and present.version == if_version)):
                 return None
         header, version = make_header(name, expires_at)
+        if self._writes_whole:
+            self._ask(self._fs.pipe_file, path, header + data)
+            return version
         # Not every file system writes a file at once; all of them can rename or copy one that is complete.
         beside = f"{self._folder}/~{secrets.token_hex(8)}"
         self._ask(self._fs.pipe_file, beside, header + data)
@@ -186,6 +206,12 @@ class FsspecBackend:
 
     def close(self) -> None:
         self._closed = True
+
+
+def _without_memory(fs: Any) -> Any:
+    """A file system that remembers no listings: others write as well, and it would not see what they wrote."""
+    fs.dircache.use_listings_cache = False
+    return fs
 
 
 def _leaf(item: dict[str, Any]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 
+from agentcache_backends.filesystem.layout import LONGEST
 from agentcache_backends.filesystem.s3.bucket import AT_ONCE, Bucket
 from agentcache_backends.filesystem.s3.connection import Connection
 from agentcache_backends.filesystem.s3.settings import S3Settings
@@ -66,14 +68,18 @@ class S3Backend:
         return self._scan(prefix, after)
 
     def _scan(self, prefix: bytes, after: bytes) -> Iterator[Stat]:
+        # Names alike in their first bytes are told apart by a hash: their order stands in their headers.
+        for _, alike in groupby(self._listed(prefix, after), key=lambda stat: stat.name[:LONGEST]):
+            yield from sorted((stat for stat in alike if stat.name > after), key=lambda stat: stat.name)
+
+    def _listed(self, prefix: bytes, after: bytes) -> Iterator[Stat]:
+        """Living values in the order of their keys; a few before `after` may be among them."""
         connection = self.connection
         folder = connection.settings.folder
-        # Names longer than what keys keep in order share a key's beginning, so the one looked for may lie behind it.
-        at, more = folder + after[:100].hex() if after else "", True
+        at, more = folder + after[:LONGEST].hex() if after else "", True
         while more:
-            listed, at = connection.page(at, folder + prefix[:100].hex())
-            stats = connection.run(partial(Bucket.stats, listed=listed, prefix=prefix))
-            yield from (stat for stat in stats if stat.name > after)
+            listed, at = connection.page(at, folder + prefix[:LONGEST].hex())
+            yield from connection.run(partial(Bucket.stats, listed=listed, prefix=prefix))
             more = bool(at)
 
     def sweep(self, *, older_than: float = 3600.0) -> int:
