@@ -28,6 +28,7 @@ from .parts import PartnerClient
 
 CONNECT_LIFE = timedelta(minutes=10)
 REVOKE = "integrations.revoke"
+MAX_FIELD = 4096
 _EARLY = timedelta(minutes=1)
 _log = structlog.get_logger("agentcache_service.market")
 
@@ -128,6 +129,8 @@ def connect_by_key(service: Service, principal: Principal, slug: str, *, fields:
     if set(fields) != wanted or not all(value.strip() for value in fields.values()):
         raise Unprocessable(f"{chosen.name} needs these fields: {', '.join(chosen.connect.fields)}.")
     given = {name: value.strip() for name, value in fields.items()}
+    if any(len(value) > MAX_FIELD or not value.isascii() or not value.isprintable() for value in given.values()):
+        raise Unprocessable(f"A key or address is visible ASCII, at most {MAX_FIELD} characters.", code="field")
     account = partner_checks.check(service, chosen, given)
     return keep(service, principal, chosen, fields=given, account=account)
 
