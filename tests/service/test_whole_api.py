@@ -152,7 +152,8 @@ def _fuzz(method_and_path: tuple[str, str], mode: GenerationMode, fuzzed: Fuzzed
         if turn % 2:  # every other call names something that exists
             case.path_parameters.update({name: value for name, value in names.items() if name in case.path_parameters})
         response = case.call(headers=sent)
-        _judge(case, response, broken=mode is GenerationMode.NEGATIVE and bool(sent))
+        is_as_generated = turn % 2 == 0 and "x-namespace" not in sent  # what was broken is not mended by us
+        _judge(case, response, broken=mode is GenerationMode.NEGATIVE and bool(sent) and is_as_generated)
         if not sent and row.expect["anonymous"] == 401:
             assert response.status_code >= 400, "nobody was let in"
 
