@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import hypothesis
 import pytest
 
+from agentcache_core.backend import AsyncBackend
+from agentcache_core.testing import driven
 from agentcache_core.testing.clusters import RedisCluster
 from agentcache_core.testing.servers import RedisServer, S3Server
+from agentcache_core.urls import open_backend
 
 pytest.register_assert_rewrite("agentcache_core.testing")
 
@@ -90,3 +94,20 @@ def own_s3() -> Iterator[S3Server]:
     """An S3 endpoint of this test's own, to be stopped or frozen."""
     with S3Server() as server:
         yield server
+
+
+@pytest.fixture(params=["blocking", "async"])
+def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
+    """Opens the backend that a URL names, once for each face; all are closed at the end."""
+    opened: list[Any] = []
+
+    def opens(url: str) -> Any:
+        backend = open_backend(url, face=request.param)
+        opened.append(driven(cast("AsyncBackend", backend)) if request.param == "async" else backend)
+        return opened[-1]
+
+    yield opens
+    for backend in opened:
+        backend.close()
+        if request.param == "async":
+            backend.stop()

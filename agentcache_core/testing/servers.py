@@ -146,9 +146,13 @@ class RedisServer(_Server):
     def answers(self) -> bool:
         return self.ask("PING").startswith(("+PONG", "-NOAUTH"))
 
+    def connect(self) -> socket.socket:
+        """A connection to it, as whoever operates it would open one."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+
     def ask(self, *words: str) -> str:
         """The raw reply to one command, for what a test wants to do to the server itself."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with self.connect() as connection:
             parts = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
             connection.sendall(f"*{len(words)}\r\n{parts}".encode())
             return connection.recv(65_536).decode(errors="replace")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from agentcache_backends.redis.settings import Settings, settings_of
 from agentcache_backends.redis.store import RedisBackend
+from agentcache_backends.redis.tls import context_of
 from agentcache_core.backend import AsyncBackend, Backend
 from agentcache_core.clock import SYSTEM_CLOCK, Clock
 from agentcache_core.urls import Face, StoreUrl
@@ -21,6 +22,8 @@ __all__ = ["RedisBackend", "Settings", "open_url"]
 def open_url(url: StoreUrl, *, face: Face, clock: Clock = SYSTEM_CLOCK) -> Backend | AsyncBackend:
     """The backend that a `redis://`, `rediss://`, `unix://`, `redis+cluster://` or `rediss+cluster://` URL names."""
     settings = settings_of(url)
+    if settings.tls:
+        context_of(settings)  # a file that cannot be used is told now
     if settings.seeds:
         if face == "blocking":
             from agentcache_backends.redis.cluster_store import RedisClusterBackend

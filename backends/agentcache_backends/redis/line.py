@@ -7,13 +7,14 @@ whole line is given up, and everybody waiting on it is told.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from typing import Any, Final
 
 from hiredis import ProtocolError, Reader, ReplyError, pack_command
 
 from agentcache_backends.redis.settings import Settings
+from agentcache_backends.redis.tls import context_now
+from agentcache_backends.redis.trouble import NOT_REDIS, without_credentials
 
 _NOTHING: Final = object()
 
@@ -49,7 +50,7 @@ class Line(asyncio.Protocol):
             self._reader.feed(data)
             self._hand_out()
         except ProtocolError as error:
-            self.give_up(ConnectionError(f"what answered does not speak Redis ({error})"))
+            self.give_up(ConnectionError(f"{NOT_REDIS} ({error})"))
 
     def _hand_out(self) -> None:
         waiting = self._waiting
@@ -127,22 +128,31 @@ class Line(asyncio.Protocol):
 
 async def connect(settings: Settings) -> Line:
     """An open line, authenticated and on its database. Raises `OSError`, or hiredis's `ReplyError`."""
-    loop = asyncio.get_running_loop()
-    line = Line(settings.timeout)
-    async with asyncio.timeout(settings.connect_timeout):
-        if settings.socket_path:
-            await loop.create_unix_connection(lambda: line, settings.socket_path)
-        else:
-            await loop.create_connection(lambda: line, settings.host, settings.port, ssl=_tls(settings))
-        try:
-            for command in _greeting(settings):
-                (reply,) = await line.exchange(pack_command(command), 1)
-                if isinstance(reply, ReplyError):
-                    raise reply
-        except BaseException as error:
-            line.give_up(error if isinstance(error, OSError) else ConnectionError("the greeting failed"))
+    line, trouble = Line(settings.timeout), None
+    try:
+        async with asyncio.timeout(settings.connect_timeout):
+            await _open(line, settings)
+    except BaseException as error:
+        line.give_up(error if isinstance(error, OSError) else ConnectionError("the greeting failed"))
+        trouble = without_credentials(error, settings)
+        if trouble is error:
             raise
+    if trouble is not None:  # raised out here, so that what was left out is no context of it
+        raise trouble
     return line
+
+
+async def _open(line: Line, settings: Settings) -> None:
+    loop = asyncio.get_running_loop()
+    if settings.socket_path:
+        await loop.create_unix_connection(lambda: line, settings.socket_path)
+    else:
+        tls = context_now(settings) if settings.tls else None
+        await loop.create_connection(lambda: line, settings.host, settings.port, ssl=tls)
+    for command in _greeting(settings):
+        (reply,) = await line.exchange(pack_command(command), 1)
+        if isinstance(reply, ReplyError):
+            raise reply
 
 
 def _greeting(settings: Settings) -> list[tuple[Any, ...]]:
@@ -153,16 +163,6 @@ def _greeting(settings: Settings) -> list[tuple[Any, ...]]:
     if settings.database:
         greeting.append(("SELECT", settings.database))
     return greeting
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls:
-        return None
-    context = ssl.create_default_context(cafile=settings.ca_certs or None)
-    context.check_hostname = settings.check_hostname
-    if settings.certfile:
-        context.load_cert_chain(settings.certfile, settings.keyfile or None)
-    return context
 
 
 def first_error(replies: list[Any]) -> ReplyError | None:

@@ -13,6 +13,7 @@ from hiredis import ProtocolError
 from agentcache_backends.redis.cluster import Errand, Outcome, Trouble
 from agentcache_backends.redis.settings import Settings
 from agentcache_backends.redis.slots import NOWHERE, Node, Topology
+from agentcache_backends.redis.trouble import NOT_REDIS
 from agentcache_backends.redis.wire import _NOTHING, Wire
 
 _SHORTEST: Final = 0.001
@@ -59,7 +60,7 @@ class NodeWire(Wire):
             self._socket.settimeout(self._timeout)
         except ProtocolError as error:
             self.close()
-            raise theirs.ConnectionError("what answered does not speak Redis") from error
+            raise theirs.ConnectionError(NOT_REDIS) from error
         except BaseException:
             self.close()
             raise

@@ -12,6 +12,7 @@ from agentcache_core.urls import Options, StoreUrl
 
 USERNAME_VARIABLE: Final = "AGENTCACHE_REDIS_USERNAME"
 _PORT: Final = 6379
+_FOR_TLS: Final = {"ca_certs", "certfile", "keyfile", "check_hostname"}
 PASSWORD_VARIABLE: Final = "AGENTCACHE_REDIS_PASSWORD"  # noqa: S105 - the variable's name
 
 
@@ -83,6 +84,11 @@ def settings_of(url: StoreUrl) -> Settings:
     host, port = url.host or "127.0.0.1", url.port if url.port is not None else _PORT
     further = [Node(other or "127.0.0.1", _PORT if its is None else its) for other, its in url.further]
     timeout = options.duration("timeout", url.deadline)
+    tls = url.scheme.startswith("rediss")
+    if not tls and (named := _FOR_TLS & set(url.options)):
+        raise ConfigurationError(
+            f"option {', '.join(sorted(named))} of {url.scheme}:// needs TLS: use rediss in its place"
+        )
     settings = Settings(
         shown=url.shown,
         host=host,
@@ -91,7 +97,7 @@ def settings_of(url: StoreUrl) -> Settings:
         database=_database(url, path, options, is_socket=is_socket, is_cluster=is_cluster),
         username=url.username or os.environ.get(USERNAME_VARIABLE) or None,
         password=url.password or os.environ.get(PASSWORD_VARIABLE) or None,
-        tls=url.scheme.startswith("rediss"),
+        tls=tls,
         ca_certs=options.text("ca_certs"),
         certfile=options.text("certfile"),
         keyfile=options.text("keyfile"),

@@ -7,8 +7,11 @@ from typing import Final
 import redis.exceptions as theirs
 from hiredis import ReplyError
 
+from agentcache_backends.redis.settings import Settings
+from agentcache_backends.redis.tls import TLS_DOUBT, tls_reason
 from agentcache_core.errors import BackendError, BackendFull, BackendReadOnly, BackendUnavailable
 
+NOT_REDIS: Final = "what answered does not speak Redis"
 _BY_WORD: Final[dict[str, tuple[type[BackendError], str]]] = {
     "OOM": (BackendFull, "it is out of memory and evicts nothing; raise maxmemory or set an eviction policy"),
     "READONLY": (BackendReadOnly, "it is a replica that takes no writes"),
@@ -59,8 +62,29 @@ def ours(error: BaseException, shown: str) -> BackendError:
         kind, reason = _BY_WORD[word]
     elif isinstance(error, theirs.TimeoutError | TimeoutError):
         kind, reason = BackendUnavailable, "it did not answer in time"
+    elif told := tls_reason(error):
+        kind, reason = BackendUnavailable, told
+    elif NOT_REDIS in str(error):
+        kind, reason = BackendUnavailable, f"{NOT_REDIS}; if it is one that speaks TLS, use rediss://"
     elif isinstance(error, theirs.RedisError | OSError):
         kind, reason = BackendUnavailable, "it cannot be reached, or closed the connection"
+        if shown.startswith("rediss") and isinstance(error, ConnectionResetError):
+            reason = f"it closed the connection; {TLS_DOUBT}"  # whose own word on it is lost with the connection
     else:
         kind, reason = BackendUnavailable, type(error).__name__
     return kind(f"Redis at {shown}: {reason}")
+
+
+def without_credentials(error: BaseException, settings: Settings) -> BaseException:
+    """The same error; or, where its text or a cause's repeats a credential, as servers do with commands that they do
+    not know, another one that has only the first word of it and no cause."""
+    secrets = [secret for secret in (settings.password, settings.username) if secret]
+    cause: BaseException | None = error
+    while cause is not None:
+        if any(secret in str(cause) for secret in secrets):
+            first = str(error).partition(" ")[0]
+            told = "" if any(secret in first for secret in secrets) else first
+            kind = ReplyError if isinstance(error, ReplyError) else theirs.ResponseError
+            return kind(f"{told} (the rest repeats a credential)")
+        cause = cause.__cause__ or cause.__context__
+    return error

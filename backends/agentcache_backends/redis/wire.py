@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import select
 import threading
+from functools import partial
 from typing import Any, Final
 
 import redis.exceptions as theirs
 from hiredis import ProtocolError, Reader, ReplyError
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.connection import Connection, UnixDomainSocketConnection
 from redis.retry import Retry
 
 from agentcache_backends.redis.asks import Ask
 from agentcache_backends.redis.settings import Settings
+from agentcache_backends.redis.tls import TlsConnection
+from agentcache_backends.redis.trouble import NOT_REDIS, without_credentials
 
 _NOTHING: Final = object()
 _READ: Final = 131_072
@@ -29,7 +32,8 @@ class Wire:
     def __init__(self, settings: Settings) -> None:
         kind: Any = UnixDomainSocketConnection if settings.socket_path else Connection
         if settings.tls:
-            kind = SSLConnection
+            kind = partial(TlsConnection, settings)
+        self._settings = settings
         self._connection: Any = kind(**settings.connection_options(), retry=Retry(NoBackoff(), 0))
         self._socket: Any = None
         self._buffer = bytearray(_READ)
@@ -51,7 +55,7 @@ class Wire:
                     break
         except ProtocolError as error:
             self.close()
-            raise theirs.ConnectionError("what answered does not speak Redis") from error
+            raise theirs.ConnectionError(NOT_REDIS) from error
         except BaseException:
             self.close()  # a reply may still be under way, and would be taken for the next one's
             raise
@@ -88,7 +92,7 @@ class Wire:
                 replies.append(reply)
         except ProtocolError as error:
             self.close()
-            raise theirs.ConnectionError("what answered does not speak Redis") from error
+            raise theirs.ConnectionError(NOT_REDIS) from error
         except BaseException:
             self.close()
             raise
@@ -105,7 +109,15 @@ class Wire:
         return reply
 
     def _open(self) -> Any:
-        self._connection.connect()
+        trouble: BaseException | None = None
+        try:
+            self._connection.connect()
+        except (theirs.RedisError, OSError) as error:
+            trouble = without_credentials(error, self._settings)
+            if trouble is error:
+                raise
+        if trouble is not None:  # raised out here, so that what was left out is no context of it
+            raise trouble
         self._reader = Reader(notEnoughData=_NOTHING)
         # redis-py keeps the socket it greeted to itself; there is no public way to it.
         self._socket = self._connection._sock
