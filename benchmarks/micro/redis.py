@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -46,8 +47,12 @@ def litellm(port: int, data: bytes) -> Contender:
 
 def langchain(port: int, data: bytes) -> Contender:
     import redis
-    from langchain_community.cache import RedisCache
     from langchain_core.outputs import Generation
+
+    # It says that it is no longer developed, and at each look-up that a default will change.
+    for said in ("`langchain-community` is being sunset", "The default value of `allowed_objects`"):
+        warnings.filterwarnings("ignore", message=said)
+    from langchain_community.cache import RedisCache
 
     cache = RedisCache(redis.Redis(port=port))
     cache.update("prompt", "model", [Generation(text=data.hex()[: len(data)])])
