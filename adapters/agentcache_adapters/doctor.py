@@ -5,28 +5,15 @@ from __future__ import annotations
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
+from agentcache_adapters.finding import SKEW_SECONDS, Finding
 from agentcache_core import MISSING
 from agentcache_core.errors import AgentCacheError, ConfigurationError
 from agentcache_core.urls import StoreUrl, open_backend, parse_url
 
-State = Literal["good", "mind", "bad"]
-SKEW_SECONDS = 2.0
-OLDEST_REDIS = (6, 2)
 _PREFIX = b"agentcache-doctor/"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at: `state` good, mind (works, but know this) or bad; `remedy` says what to change."""
-
-    check: str
-    state: State
-    said: str
-    remedy: str = ""
 
 
 def examine(url: str) -> list[Finding]:
@@ -61,8 +48,10 @@ def _examined(backend: Any, place: StoreUrl) -> Iterator[Finding]:
     finally:
         _remove(backend, name)
     yield _durability(backend)
-    if place.scheme in ("redis", "rediss", "unix"):
-        yield from _redis(place)
+    if place.scheme in ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"):
+        from agentcache_adapters.doctor_redis import told_by_redis  # the extra is there: the backend was opened
+
+        yield from told_by_redis(place)
 
 
 def _written(backend: Any, name: bytes) -> Iterator[Finding]:
@@ -110,53 +99,3 @@ def _durability(backend: Any) -> Finding:
     return Finding(
         "durability", "mind", f"may forget at a restart; {shared}", "put a durable tier below it for what must last"
     )
-
-
-def _redis(place: StoreUrl) -> Iterator[Finding]:
-    """What only Redis itself can tell: its version, clock, bound and persistence."""
-    import redis
-
-    from agentcache_backends.redis.settings import settings_of
-
-    options = settings_of(place).connection_options()
-    for ours in ("driver_info",):
-        options.pop(ours, None)
-    if "path" in options:
-        options["unix_socket_path"] = options.pop("path")
-    client = redis.Redis(**options, ssl=place.scheme == "rediss")
-    try:
-        yield from _asked(client.info(), client.time, client.config_get)
-    except redis.RedisError as error:
-        yield Finding("server", "mind", f"does not tell about itself: {type(error).__name__}", "allow INFO and TIME")
-    finally:
-        client.close()
-
-
-def _asked(info: Any, clock: Callable[[], Any], config: Callable[..., Any]) -> Iterator[Finding]:
-    version = str(info.get("valkey_version") or info.get("redis_version", "0"))
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    enough = "valkey_version" in info or numbers >= OLDEST_REDIS
-    yield Finding("version", "good" if enough else "bad", version, "" if enough else "needs Redis 6.2 or Valkey")
-    seconds, micros = clock()
-    skew = seconds + micros / 1e6 - time.time()
-    apart = abs(skew) > SKEW_SECONDS
-    yield Finding("server clock", "mind" if apart else "good", f"{skew:+.3f} s", "use NTP" if apart else "")
-    most, policy = int(info.get("maxmemory", 0)), str(info.get("maxmemory_policy", ""))
-    if not most:
-        yield Finding("bound", "mind", "no maxmemory: it grows until the machine ends it", "set maxmemory")
-    elif policy == "noeviction":
-        yield Finding("bound", "mind", "refuses writes when full (noeviction)", "set maxmemory-policy allkeys-lfu")
-    elif policy.startswith("volatile"):
-        yield Finding("bound", "mind", f"{policy}: entries without ttl are never given up", "use allkeys-lfu")
-    else:
-        yield Finding("bound", "good", f"{most:,} bytes, {policy}")
-    if info.get("aof_enabled"):
-        yield Finding("persistence", "good", "append-only file is on")
-        return
-    try:
-        saves = config("save").get("save", "")
-    except Exception as error:  # noqa: BLE001 - hosted servers forbid CONFIG in ways of their own
-        yield Finding("persistence", "mind", f"cannot be asked ({type(error).__name__})")
-        return
-    remedy = "set appendonly yes where answers must survive a restart"
-    yield Finding("persistence", "mind", f"snapshots: {saves or 'none'}; the last writes may be lost", remedy)

@@ -40,6 +40,11 @@ class ClusterNode(RedisServer):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def meeting_port(self) -> int:
+        """The port by which other nodes know it."""
+        return self.port
+
     def is_primary(self) -> bool:
         return "master" in self.ask("ROLE")
 
@@ -88,7 +93,7 @@ class RedisCluster:
         for node, low, high in zip(primaries, bounds[:-1], bounds[1:], strict=True):
             _ok(node.ask("CLUSTER", "ADDSLOTS", *map(str, range(low, high))))
         for node in self.nodes[1:]:
-            _ok(first.ask("CLUSTER", "MEET", "127.0.0.1", str(node.port)))
+            _ok(first.ask("CLUSTER", "MEET", "127.0.0.1", str(node.meeting_port)))
         self.until(lambda: all(self._known(node) == len(self.nodes) for node in self.nodes), "to meet")
         for number, node in enumerate(self.nodes[self._primaries :]):
             _ok(node.ask("CLUSTER", "REPLICATE", primaries[number % self._primaries].id))

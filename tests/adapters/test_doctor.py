@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from agentcache_adapters.cli.app import app
 from agentcache_adapters.doctor import examine
+from agentcache_core.testing.clusters import RedisCluster
 from agentcache_core.testing.servers import RedisServer
 
 
@@ -47,6 +48,41 @@ def test_a_wrong_password_and_an_absent_server_are_bad_and_leak_nothing(own_redi
     (findings,) = json.loads(found.stdout).values()
     assert findings[0]["state"] == "bad"
     assert _states("redis://127.0.0.1:9/0") == {"connect": "bad"}
+
+
+@pytest.mark.redis
+def test_a_cluster_is_examined_node_by_node() -> None:
+    with RedisCluster(3, 1) as cluster:
+        states = _states(cluster.url)
+        for check in ("connect", "write", "conditional writes", "cluster", "replicas", "primaries", "version"):
+            assert states[check] == "good", check
+        assert states["server clock"] == "good"
+        assert states["bound"] == states["persistence"] == states["coverage"] == "mind"
+        primary, *others = cluster.nodes[:3]
+        for setting in (("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lfu"), ("appendonly", "yes")):
+            primary.ask("CONFIG", "SET", *setting)
+        for node in cluster.nodes:
+            node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        found = {finding.check: finding for finding in examine(cluster.url)}
+        assert found[f"bound of {primary.address}"].state == found[f"persistence of {primary.address}"].state == "good"
+        for node in others:
+            assert "set maxmemory" in found[f"bound of {node.address}"].remedy
+        assert found["coverage"].state == "good"
+
+
+@pytest.mark.redis
+def test_a_cluster_in_trouble_is_told_with_what_to_change() -> None:
+    with RedisCluster(3, node_timeout=1.0) as cluster:
+        assert "replica" in next(finding for finding in examine(cluster.url) if finding.check == "replicas").remedy
+        for node in cluster.nodes:
+            node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        fallen = cluster.nodes[2]
+        fallen.kill()
+        found = {finding.check: finding for finding in examine(f"{cluster.url}?timeout=2s")}
+        assert found["connect"].state == "good" or "cannot be reached" in found["connect"].said
+        bad = [finding for finding in found.values() if finding.state == "bad"]
+        assert any(fallen.address in f"{finding.check} {finding.said}" for finding in bad)
+    assert _states(f"redis+cluster://:topsecret@{fallen.address}/") == {"connect": "bad"}
 
 
 def test_the_command_shows_a_table_and_refuses_memory(tmp_path: Path) -> None:
