@@ -7,7 +7,7 @@ A tier never raises in normal use: trouble becomes an answer that says so, an ev
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from agentcache_core.backend import AsyncBackend, Backend, Put, Stored, Version
@@ -33,6 +33,7 @@ from agentcache_core.store.blobs import Blobs
 from agentcache_core.store.dictionaries import load_all, load_one
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
 from agentcache_core.units import parse_size
+from agentcache_core.urls import shown_url
 
 T = TypeVar("T")
 MAX_ENTRY = 1 << 30
@@ -61,6 +62,17 @@ class Tier:
         bytes_of(self.min_value, "Tier.min_value")
         if self.max_age is not None:
             seconds_of(self.max_age, name="Tier.max_age")
+
+    def __repr__(self) -> str:
+        """The tier as it was written, without the credentials of its URL."""
+        source = self.url_or_backend
+        shown = [repr(shown_url(source)) if isinstance(source, str) else f"<{type(source).__name__}>"]
+        shown += [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)[1:]
+            if getattr(self, field.name) != field.default
+        ]
+        return f"Tier({', '.join(shown)})"
 
 
 def bytes_of(size: int | str | None, name: str) -> int | None:

@@ -10,19 +10,24 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from types import MappingProxyType, ModuleType
-from typing import Final, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Final, Literal, TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from agentcache_core.backend import AsyncBackend, Backend
 from agentcache_core.errors import ConfigurationError
 from agentcache_core.units import parse_duration, parse_size
 
 Face = Literal["blocking", "async"]
+N = TypeVar("N", int, float)
 ENTRY_POINTS: Final = "agentcache.backends"
+CREDENTIALS: Final = frozenset({"account", "api_key", "key", "password", "secret", "token", "username"})
+"""Options that may hold a credential: where one is given, errors show no option's value, nor one nobody knows."""
+_LOCAL: Final = frozenset({"file", "memory", "sqlite", "unix"})
+_SCHEME: Final = re.compile("[a-z][a-z0-9+.-]*")
 _SEVERAL_HOSTS: Final = "+cluster"  # how the schemes end whose URLs may name several hosts
 
 
@@ -74,7 +79,15 @@ class StoreUrl:
 
     @property
     def shown(self) -> str:
-        """The URL without user name, password and options: what errors, logs and statistics may show."""
+        """The URL without user name, password and options: what errors, logs and statistics may show. Only its scheme
+        where an unescaped character could have put a part of a password elsewhere."""
+        parts = urlsplit(self.text)
+        if (
+            "@" in parts.query
+            or ("@" in parts.path and self.scheme not in _LOCAL)
+            or (parts.netloc[:1] == ":" and "@" not in parts.netloc and self.path.strip("/0123456789"))
+        ):
+            return f"{self.scheme}://…"
         hosts = ",".join(_place(host, port) for host, port in ((self.host, self.port), *self.further))
         return f"{self.scheme}://{hosts}{self.path}"
 
@@ -88,33 +101,38 @@ def _place(host: str, port: int | None) -> str:
 
 
 def parse_url(text: str) -> StoreUrl:
-    """Take a storage URL apart. Raises `ConfigurationError` when it has no scheme or is malformed."""
+    """Take a storage URL apart. Raises `ConfigurationError` when it has no scheme, is malformed, or could mean two
+    things for want of an escape. No error shows a part of what may be a password."""
     if not isinstance(text, str) or "://" not in text:
-        shown = text.split("@")[-1] if isinstance(text, str) else text
         raise ConfigurationError(
-            f'a storage URL looks like "sqlite:///cache.db" or "redis://host:6379/0", got {shown!r}'
+            f'a storage URL looks like "sqlite:///cache.db" or "redis://host:6379/0", got {_hint(text)}'
         )
     scheme = text.partition("://")[0].lower()
-    further: tuple[tuple[str, int | None], ...] = ()
-    try:
-        first, others = _hosts(text) if scheme.endswith(_SEVERAL_HOSTS) else (text, ())
-        parts = urlsplit(first)
-        port = parts.port
-        further = tuple((other.hostname or "", other.port) for other in (urlsplit(f"//{host}") for host in others))
-        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise ConfigurationError(f"malformed {scheme}:// URL ({_cause(error)})") from None
+    if not _SCHEME.fullmatch(scheme):
+        raise ConfigurationError("malformed storage URL: it does not begin with a scheme, such as redis://")
+    if "#" in text:
+        raise ConfigurationError(f"malformed {scheme}:// URL (a # is written %23)")
+    first, others = _hosts(text) if scheme.endswith(_SEVERAL_HOSTS) else (text, ())
+    parts, further = _parts(first), _further(others)
+    if isinstance(parts, str) or isinstance(further, str):
+        raise ConfigurationError(f"malformed {scheme}:// URL ({parts if isinstance(parts, str) else further})")
+    split, port, pairs = parts
+    if split.netloc and ("@" in split.path or ("@" in split.query and {":", "@"} & set(split.netloc))):
+        raise ConfigurationError(
+            f"malformed {scheme}:// URL (an @ after the host; in user names, passwords, paths and options write "
+            "/ as %2F, ? as %3F, @ as %40)"
+        )
     options = dict(pairs)
     if len(options) != len(pairs):
-        raise ConfigurationError(f"the {scheme}:// URL names an option twice: {', '.join(sorted(n for n, _ in pairs))}")
+        raise ConfigurationError(f"the {scheme}:// URL names an option twice")
     return StoreUrl(
         scheme=scheme,
         text=text,
-        path=unquote(parts.path),
-        host=parts.hostname or "",
+        path=unquote(split.path),
+        host=split.hostname or "",
         port=port,
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
+        username=unquote(split.username) if split.username else None,
+        password=unquote(split.password) if split.password else None,
         options=MappingProxyType(options),
         further=further,
     )
@@ -129,18 +147,54 @@ def _hosts(text: str) -> tuple[str, Sequence[str]]:
     return f"{place[0].partition('://')[0]}://{credentials}{at}{first}{text[place.end() :]}", others
 
 
-def _cause(error: ValueError) -> str:
-    return "its port is not a number from 0 to 65535" if "port" in str(error).lower() else "it cannot be taken apart"
+def _further(hosts: Iterable[str]) -> tuple[tuple[str, int | None], ...] | str:
+    """Hosts after the first with their ports; or what is wrong with one."""
+    taken = [_parts(f"//{host}") for host in hosts]
+    for parts in taken:
+        if isinstance(parts, str):
+            return parts
+    return tuple((parts[0].hostname or "", parts[1]) for parts in taken if not isinstance(parts, str))
+
+
+def _parts(text: str) -> tuple[SplitResult, int | None, list[tuple[str, str]]] | str:
+    """The URL's parts, its port and its options; or what is wrong with it. Nothing is raised here, so that no
+    exception that quotes the URL is the context of ours."""
+    try:
+        split = urlsplit(text)
+        port = split.port
+        return split, port, parse_qsl(split.query, keep_blank_values=True, strict_parsing=bool(split.query))
+    except ValueError as error:
+        return (
+            "its port is not a number from 0 to 65535" if "port" in str(error).lower() else "it cannot be taken apart"
+        )
+
+
+def shown_url(text: str) -> str:
+    """What may be shown of a storage URL, also of one that is refused: at the worst, its scheme."""
+    try:
+        return parse_url(text).shown
+    except ConfigurationError:
+        scheme = text.partition("://")[0].lower()
+        return f"{scheme}://…" if _SCHEME.fullmatch(scheme) and "://" in text else "…"
+
+
+def _hint(text: object) -> str:
+    """What an error may say of a text that is no URL."""
+    if not isinstance(text, str):
+        return "None" if text is None else f"a {type(text).__name__}"
+    return repr(text) if not set(":@?&=#") & set(text) else "something else"
 
 
 class Options:
     """A reader of a URL's query options that knows which ones exist: `finish` refuses those nobody asked for."""
 
-    __slots__ = ("_known", "_url")
+    __slots__ = ("_discreet", "_known", "_url")
 
     def __init__(self, url: StoreUrl) -> None:
         self._url = url
         self._known: list[str] = []
+        # An unescaped & makes the rest of a password an option of its own.
+        self._discreet = any(name in CREDENTIALS for name in url.options)
 
     def text(self, name: str, default: str = "") -> str:
         """The option as it stands."""
@@ -151,7 +205,7 @@ class Options:
         """One of `choices`."""
         chosen = self.text(name, default)
         if chosen not in (allowed := tuple(choices)):
-            raise ConfigurationError(f"{self._named(name)} must be one of {', '.join(allowed)}, got {chosen!r}")
+            raise ConfigurationError(f"{self._named(name)} must be one of {', '.join(allowed)}{self._got(chosen)}")
         return chosen
 
     def flag(self, name: str, default: bool) -> bool:
@@ -163,7 +217,7 @@ class Options:
         """A whole number of at least `least`."""
         text = self.text(name, str(default))
         if not (text.isascii() and text.isdigit() and int(text) >= least):
-            raise ConfigurationError(f"{self._named(name)} must be a whole number of at least {least}, got {text!r}")
+            raise ConfigurationError(f"{self._named(name)} must be a whole number of at least {least}{self._got(text)}")
         return int(text)
 
     def size(self, name: str, default: int | None = None, *, least: int = 1) -> int | None:
@@ -171,27 +225,39 @@ class Options:
         text = self.text(name)
         if text == "":
             return default
-        size = parse_size(text, self._named(name))
+        size = self._parsed(parse_size, text, name, "a number of bytes, such as 64KiB")
         if size < least:
-            raise ConfigurationError(f"{self._named(name)} must be at least {least} bytes, got {text!r}")
+            raise ConfigurationError(f"{self._named(name)} must be at least {least} bytes{self._got(text)}")
         return size
 
     def duration(self, name: str, default: float) -> float:
         """A number of seconds above zero, such as 250ms."""
         text = self.text(name)
-        seconds = parse_duration(text, self._named(name)) if text else default
+        seconds = self._parsed(parse_duration, text, name, "seconds, such as 250ms") if text else default
         if seconds <= 0:
-            raise ConfigurationError(f"{self._named(name)} must be more than 0 seconds, got {text!r}")
+            raise ConfigurationError(f"{self._named(name)} must be more than 0 seconds{self._got(text)}")
         return seconds
 
     def finish(self) -> None:
         """Refuse options that were not asked for, naming those that exist."""
         unknown = sorted(set(self._url.options) - set(self._known))
         if unknown:
+            named = "an option that does not exist" if self._discreet else f"unknown option {', '.join(unknown)}"
             raise ConfigurationError(
-                f"unknown option {', '.join(unknown)} in {self._url.shown}; "
-                f"{self._url.scheme}:// knows {', '.join(sorted(self._known)) or 'none'}"
+                f"{named} in {self._url.shown}; {self._url.scheme}:// knows {', '.join(sorted(self._known)) or 'none'}"
             )
+
+    def _parsed(self, parse: Callable[[str, str], N], text: str, name: str, what: str) -> N:
+        problem = f"{self._named(name)} must be {what}"
+        try:
+            return parse(text, self._named(name))
+        except ConfigurationError as error:
+            if not self._discreet:
+                problem = str(error)
+        raise ConfigurationError(problem)
+
+    def _got(self, text: str) -> str:
+        return "" if self._discreet else f", got {text!r}"
 
     def _named(self, name: str) -> str:
         return f"option {name} of {self._url.scheme}://"

@@ -55,7 +55,16 @@ class Gallery:
         ]
         empty = ["/dashboard/integrations", "/dashboard/affiliates", "/market/purchases", "/creator"]
         return {
-            "anybody": ["/", "/pricing", "/signup", "/login", "/reset", "/verify?token=wrong", "/reset/wrong", "/nothing"],
+            "anybody": [
+                "/",
+                "/pricing",
+                "/signup",
+                "/login",
+                "/reset",
+                "/verify?token=wrong",
+                "/reset/wrong",
+                "/nothing",
+            ],
             "admin": [*(f"/dashboard{path}" for path in dashboard), *market],
             "newcomer": [*(f"/dashboard{path}" for path in dashboard), *empty],
             "staff": ["/admin", "/outbox"],
@@ -89,7 +98,12 @@ def build(service: Service, *, admin: str, newcomer: str, staff: str, seller: st
     with service.db.write() as session:
         for name, stars in (("Contract reader", 5), ("Invoice extractor", 4)):
             reviews.write(
-                service, session, owner, listing_id=made[name], rating=stars, words="Saves us an hour a day. Well documented."
+                service,
+                session,
+                owner,
+                listing_id=made[name],
+                rating=stars,
+                words="Saves us an hour a day. Well documented.",
             )
         support.write(service, session, owner, purchase_id=package["purchase_id"], words="Does it run on Python 3.13?")
         row = session.get_one(Listing, made["Code reviewer"])
@@ -165,7 +179,12 @@ def _listeners(service: Service, org: str) -> None:
     states = (
         ("https://firmware.example.com/releases/index.json", 3, None, ["firmware"]),
         ("https://docs.example.com/a/very/long/path/that/goes/on/for/quite/a/while/changelog.html", 26, None, ["docs"]),
-        ("https://drivers.example.net/feed.xml", 400, "The name 'drivers.example.net' could not be resolved.", ["drivers"]),
+        (
+            "https://drivers.example.net/feed.xml",
+            400,
+            "The name 'drivers.example.net' could not be resolved.",
+            ["drivers"],
+        ),
     )
     with service.db.write() as session:
         for url, minutes, trouble, tags in states:
