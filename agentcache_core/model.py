@@ -72,8 +72,9 @@ class CacheControl:
     """What one caller asks of one call. It can narrow what a view does, never widen it.
 
     no_cache: do not answer from the cache, but store. no_store: do not store. max_age: seconds; do not answer with
-    anything older. only_if_cached: never compute (`NotCached`). semantic: False forbids near answers. refresh:
-    compute and overwrite. sample: index of an independent sample of the same request, part of its key.
+    anything older. only_if_cached: never compute (`NotCached`). semantic: False forbids near answers, and that what is
+    stored becomes one. refresh: compute and overwrite. sample: index of an independent sample of the same request, part
+    of its key.
     """
 
     no_cache: bool = False

@@ -133,7 +133,7 @@ class Writer:
             since=since,
             wish=wish,
             proof=proof,
-            then=functools.partial(self._after, rt, space, key, request, value, record),
+            then=functools.partial(self._after, rt, space, key, _matchable(request, wish), value, record),
         )
 
     def record(
@@ -191,7 +191,7 @@ class Writer:
         taken = await self.placing.write_many(rt, space, listed)
         stored = 0
         for index, ((key, record), written) in enumerate(zip(listed, taken, strict=True)):
-            request = requests[index] if requests else None
+            request = _matchable(requests[index], wish) if requests else None
             then = functools.partial(self._after, rt, space, key, request, pairs[index][1], record)
             if written:
                 kept = self._kept(space, key, record, record.payload, packed=True, outdated=_never)
@@ -337,3 +337,8 @@ class Writer:
             return dumps(request, serializers=self.serializers)
         except UnstorableValue:
             return None
+
+
+def _matchable(request: object, wish: Wish) -> object:
+    """The request, for what finds answers by meaning; None where the caller forbade that."""
+    return None if wish.control.semantic is False else request

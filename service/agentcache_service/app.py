@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from agentcache_service.areas import REPEATED, ROUTER_MODULES, job_functions
+from agentcache_service.cacheapi.quick import QuickGet
 from agentcache_service.errors import RESPONSES, install_error_shape
 from agentcache_service.jobs import Worker
 from agentcache_service.logs import configure_logs
@@ -37,7 +38,10 @@ def build_app(settings: Settings | None = None, *, service: Service | None = Non
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        stops = [_start(flush_until, service, name="agentcache-meter")]
+        stops = [
+            _start(flush_until, service, name="agentcache-meter"),
+            _start(_warm_up, service, name="agentcache-model"),
+        ]
         if settings.worker_in_process:
             stops.append(_start(work_until, service, name="agentcache-worker"))
         yield
@@ -71,6 +75,7 @@ def from_environment() -> FastAPI:
 def _add_layers(app: FastAPI, service: Service) -> None:
     settings = service.settings
     large = dict.fromkeys(LARGE_BODIES, settings.max_value_bytes)
+    app.add_middleware(QuickGet, service=service)
     app.add_middleware(BodyLimit, default=settings.max_json_bytes, by_prefix=large)
     app.add_middleware(Unbroken)
     if settings.cors_origins:
@@ -82,7 +87,7 @@ def _add_layers(app: FastAPI, service: Service) -> None:
             expose_headers=["ETag", "X-Request-Id", "Content-Range"],
         )
     app.add_middleware(SecurityHeaders, is_https=settings.is_https)
-    app.add_middleware(Observe, metrics=service.metrics)
+    app.add_middleware(Observe, metrics=service.metrics, tells_all=settings.log_level == "debug")
 
 
 def _refuse_unguarded_routes(app: FastAPI) -> None:
@@ -119,6 +124,14 @@ def _start(loop: Callable[[Service, threading.Event], None], service: Service, *
         thread.join(timeout=30)
 
     return stop
+
+
+def _warm_up(service: Service, _stopping: threading.Event) -> None:
+    """Load the embedding model beside the first calls, which answer exactly until it is there."""
+    try:
+        service.engine.warm_up()
+    except Exception as error:  # noqa: BLE001 - without it look-ups are exact, and each says why to the engine's events
+        _log.error("the embedding model does not load", error=repr(error)[:500])
 
 
 def flush_until(service: Service, stopping: threading.Event, *, pause: float = 0.5) -> None:

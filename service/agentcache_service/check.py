@@ -21,6 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from agentcache_core.errors import AgentCacheError
 from agentcache_core.urls import open_backend, parse_url
 from agentcache_service import jobs, schema
+from agentcache_service.cacheapi.engine import CacheEngine
+from agentcache_service.cacheapi.meaning import semantic_of
 from agentcache_service.clock import Clock
 from agentcache_service.db import Database
 from agentcache_service.settings import Settings
@@ -46,7 +48,14 @@ class Finding:
 
 def run(settings: Settings, clock: Clock) -> list[Finding]:
     """Look at everything, the stores included. Writes nothing."""
-    parts = (_database(settings, clock), _tiers(settings), _shared(settings), _addresses(settings), _mail(settings))
+    parts = (
+        _database(settings, clock),
+        _tiers(settings),
+        _shared(settings),
+        _addresses(settings),
+        _mail(settings),
+        _semantic(settings),
+    )
     return [finding for part in parts for finding in part]
 
 
@@ -181,3 +190,8 @@ def _mail(settings: Settings) -> Iterator[Finding]:
     if settings.mail_transport == "outbox" and not settings.is_loopback:
         text = "outbox sends nothing: nobody can confirm an address; give smtp and SMTP_URL"
         yield Finding("warning", "MAIL_TRANSPORT", text)
+
+
+def _semantic(settings: Settings) -> Iterator[Finding]:
+    if settings.semantic != "off":
+        yield _answers("SEMANTIC", lambda: CacheEngine(settings, semantic_of(settings)).warm_up(), settings.semantic)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from agentcache_service import backup, schema
+from agentcache_core.errors import ConfigurationError
+from agentcache_service import backup, schema, servers
 from agentcache_service import check as checking
 from agentcache_service.app import build_app, work_until
 from agentcache_service.clock import SystemClock
@@ -21,7 +21,6 @@ from agentcache_service.errors import ServiceError
 from agentcache_service.identity import accounts
 from agentcache_service.logs import configure_logs
 from agentcache_service.market.reconcile import CHECKS
-from agentcache_service.metrics import SHARED_FOLDER
 from agentcache_service.money.reconcile import reconcile as reconcile_money
 from agentcache_service.service import Service, build_service
 from agentcache_service.settings import Settings
@@ -43,8 +42,17 @@ def _settings(**chosen: Any) -> Settings:
     return settings
 
 
+def _built(settings: Settings) -> Service:
+    """The service of these settings; what is not installed is told, and the command ends."""
+    try:
+        return build_service(settings)
+    except ConfigurationError as refused:
+        typer.echo(str(refused), err=True)
+        raise typer.Exit(1) from None
+
+
 def _service() -> Service:
-    return build_service(_settings())
+    return _built(_settings())
 
 
 @app.command()
@@ -154,49 +162,16 @@ def serve(
     given = {"host": host, "port": port, "workers": workers}
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = _settings(**chosen)
-    service = build_service(settings)
+    service = _built(settings)
     schema.upgrade(service.db)
     typer.echo(f"AgentCache on {settings.public_url} (state in {settings.data_dir})")
-    options: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "log_config": None,
-        "server_header": False,
-        "timeout_graceful_shutdown": 5,
-    }
     if settings.workers == 1:
-        uvicorn.run(build_app(service=service), **options)
+        uvicorn.run(build_app(service=service), **servers.options(settings))
         return
     service.close()
-    for name, value in chosen.items():  # the worker processes read their settings from the environment
+    for name, value in chosen.items():  # the processes read their settings from the environment
         os.environ[f"AGENTCACHE_SERVICE_{name.upper()}"] = str(value)
-    _serve_with_workers(settings, options)
-
-
-def _serve_with_workers(settings: Settings, options: dict[str, Any]) -> None:
-    """Several server processes on one socket.
-
-    The socket is ours because uvicorn makes one without naming TCP, for which asyncio then leaves Nagle's delay on:
-    every answer would wait 40 ms for the reader's acknowledgement.
-    """
-    import uvicorn
-    from uvicorn.supervisors import Multiprocess
-
-    # a worker that is still importing on a busy machine is not a dead one
-    options["timeout_worker_healthcheck"] = 120
-    config = uvicorn.Config(
-        "agentcache_service.app:from_environment", factory=True, workers=settings.workers, **options
-    )
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with (
-        tempfile.TemporaryDirectory(prefix="agentcache-metrics-") as folder,
-        socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening,
-    ):
-        os.environ[SHARED_FOLDER] = folder  # read by the worker processes when they start
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
-        listening.set_inheritable(True)
-        Multiprocess(config, sockets=[listening]).run()
+    raise typer.Exit(servers.run_several(settings))
 
 
 @app.command(name="write-migration")

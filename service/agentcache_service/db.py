@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+_SQLITE: dict[str, Any] = {"timeout": 30, "check_same_thread": False}
+
 
 def normalise_url(url: str) -> str:
     """The URL with the driver we install: `postgresql://` becomes `postgresql+psycopg://`."""
@@ -39,7 +41,7 @@ class Database:
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("the service needs a database file: sqlite:////path/to/service.db")
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            options["connect_args"] = {"timeout": 30, "check_same_thread": False}
+            options["connect_args"] = _SQLITE
         else:
             options["pool_pre_ping"] = True
         self.engine = create_engine(self.url, **options)
@@ -68,6 +70,14 @@ class Database:
         """A connection for one single reading statement, without a transaction around it."""
         with self._quick.connect() as connection:
             yield connection
+
+    def connect(self) -> Any:
+        """A new connection of the driver itself, in autocommit and of nobody's pool: the caller closes it."""
+        dialect = self.engine.dialect
+        arguments, options = dialect.create_connect_args(self.engine.url)
+        if self.is_sqlite:
+            return sqlite3.connect(*arguments, **{**options, **_SQLITE}, isolation_level=None)
+        return dialect.connect(*arguments, **options, autocommit=True)
 
     def ping(self) -> None:
         """Ask the database for one row; raises what the driver raises when it cannot answer."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,11 +26,13 @@ CONTENT_SECURITY_POLICY = (
 
 
 class Observe:
-    """Gives every request an id, counts and times it by route template, and logs one line about it."""
+    """Gives every request an id, counts and times it by route template, and logs one line about it where it was refused
+    or failed (`tells_all`: about every one)."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, tells_all: bool = False) -> None:
         self._app = app
         self._metrics = metrics
+        self._tells_all = tells_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and look at the answer."""
@@ -46,7 +47,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
@@ -54,12 +55,11 @@ class Observe:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(scope["method"], route, str(status)).inc()
-            self._metrics.seconds.labels(scope["method"], route).observe(seconds)
-            write = _log.warning if status >= 500 else _log.debug if status < 400 else _log.info
-            write(
-                "request", id=request_id, method=scope["method"], route=route, status=status, ms=round(seconds * 1e3, 2)
-            )
+            self._metrics.answered(scope["method"], route, status, seconds)
+            if status >= 400 or self._tells_all:
+                write = _log.warning if status >= 500 else _log.info if status >= 400 else _log.debug
+                milliseconds = round(seconds * 1e3, 2)
+                write("request", id=request_id, method=scope["method"], route=route, status=status, ms=milliseconds)
 
 
 class SecurityHeaders:
@@ -67,7 +67,7 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, *, is_https: bool) -> None:
         self._app = app
-        self._headers = {
+        headers = {
             "Content-Security-Policy": CONTENT_SECURITY_POLICY,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "strict-origin-when-cross-origin",
@@ -77,7 +77,8 @@ class SecurityHeaders:
             "Cache-Control": "no-store",
         }
         if is_https:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+            headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and complete the answer's headers."""
@@ -87,9 +88,9 @@ class SecurityHeaders:
 
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
+                given = message["headers"] = list(message.get("headers", ()))
+                present = {name for name, _ in given}
+                given.extend(pair for pair in self._headers if pair[0] not in present)
             await send(message)
 
         await self._app(scope, receive, complete)
@@ -166,10 +167,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = self._limit(scope["path"])
-        refusal = error_response(ServiceError(f"The body is larger than {limit} bytes.", code="too_large", status=413))
-        declared = Headers(scope=scope).get("content-length", "")
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if declared.isdigit() and int(declared) > limit:
-            await refusal(scope, receive, send)
+            await _refusal(limit)(scope, receive, send)
             return
         received, started = 0, False
 
@@ -191,4 +191,8 @@ class BodyLimit:
         except _TooLarge:
             if started:
                 raise
-            await refusal(scope, receive, send)
+            await _refusal(limit)(scope, receive, send)
+
+
+def _refusal(limit: int) -> Response:
+    return error_response(ServiceError(f"The body is larger than {limit} bytes.", code="too_large", status=413))

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
-from limits import parse
+from limits import RateLimitItem
+from limits import parse as parse_rule
 from limits.storage import storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from agentcache_service.errors import RateLimited
 from agentcache_service.settings import Settings
+
+
+@lru_cache(maxsize=256)
+def parse(rule: str) -> RateLimitItem:
+    """A rule in the library's form."""
+    return parse_rule(rule)
 
 
 class RateLimiter:

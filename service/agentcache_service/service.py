@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from agentcache_service.cacheapi.door import Keys
 from agentcache_service.cacheapi.engine import CacheEngine
+from agentcache_service.cacheapi.meaning import semantic_of
 from agentcache_service.clock import Clock, SystemClock
 from agentcache_service.crypto import Vault, load_vault
 from agentcache_service.db import Database
@@ -46,9 +48,11 @@ class Service:
     engine: CacheEngine
     files: SharedFiles | None = None
     meter: Meter = field(init=False)
+    keys: Keys = field(init=False)
 
     def __post_init__(self) -> None:
         self.meter = Meter(self)
+        self.keys = Keys(self.db)
 
     @property
     def reads_are_local(self) -> bool:
@@ -66,6 +70,7 @@ class Service:
         self.engine.close()
         if self.files is not None:
             self.files.close()
+        self.keys.close()
         self.db.close()
 
 
@@ -73,7 +78,7 @@ def build_service(settings: Settings, *, clock: Clock | None = None, outgoing: S
     """Assemble the parts the settings ask for. Opens no connection yet."""
     clock, db = clock or SystemClock(), Database(settings.database_url)
     vault, plans = load_vault(settings), load_plans(settings)
-    engine, files = CacheEngine(settings), shared_files(settings)
+    engine, files = CacheEngine(settings, semantic_of(settings)), shared_files(settings)
     market = build_market(settings, plans, engine, files)
     effects = {SALE: SalePayments(market.rates.dispute_fee)}
     return Service(

@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     files_url: str = Field(
         default="", description="file:// or s3:// place of outbox mails, packages and credentials; default data_dir"
     )
+    semantic: Literal["off", "minilm"] = Field(
+        default="off", description="the embedding model of answers by meaning; minilm needs the extra of that name"
+    )
+    semantic_threshold: float = Field(
+        default=0.95, gt=0, le=1, description="the least cosine similarity of an answer by meaning, of every namespace"
+    )
     redis_url: SecretStr | None = Field(default=None, description="rate limits and live events between several workers")
 
     mail_transport: Literal["outbox", "smtp"] = "outbox"

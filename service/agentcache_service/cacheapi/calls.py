@@ -17,6 +17,7 @@ import orjson
 from agentcache_core import CacheControl, Cost
 from agentcache_core.errors import KeyingError, UnstorableValue
 from agentcache_core.model import Hit
+from agentcache_service.cacheapi import meaning
 from agentcache_service.cacheapi.engine import EntryRecord, Selector, selector_of, selects
 from agentcache_service.cacheapi.place import Place, admit_bytes
 from agentcache_service.errors import ServiceError, Unprocessable
@@ -55,14 +56,16 @@ def get(
     semantic: bool | None = None,
 ) -> tuple[Hit | None, bytes]:
     """Look one request up; the hit and its value as JSON (or, where it is bytes, as they are)."""
-    allowed = bool(place.settings.get("semantic")) and "semantic" in place.plan.features and semantic is not False
-    control = CacheControl(max_age=max_age, semantic=None if allowed else False)
+    least = meaning.asked_for(service, place, semantic)
+    control = CacheControl(max_age=max_age, semantic=False if least is None else None)
     view = service.engine.view(place.org_id, place.namespace)
     started = time.perf_counter()
     try:
         hit = view.lookup(request, control=control)
     except KeyingError as problem:
         raise Unprocessable(f"This request has no key: {problem}", code="unkeyable") from None
+    if hit is not None and hit.similarity is not None and least is not None and hit.similarity < least:
+        hit = None  # near enough for the installation, not for this namespace
     service.market.tap.note(
         place.org_id,
         request,
@@ -73,7 +76,7 @@ def get(
     )
     if hit is None:
         service.meter.count(place.org_id, place.namespace, place.now, misses=1)
-        service.metrics.cache.labels("get", "miss").inc()
+        service.metrics.called("get", "miss")
         return None, b""
     body = hit.value if isinstance(hit.value, bytes) else _as_json(hit.value)
     admit_bytes(service, place, len(body))
@@ -87,7 +90,7 @@ def get(
         bytes_saved=len(body),
         saved_micros=hit.saved.usd_micros,
     )
-    service.metrics.cache.labels("get", hit.how).inc()
+    service.metrics.called("get", hit.how)
     return hit, body
 
 
@@ -180,7 +183,15 @@ def put(
     hold = stock.reserve(service, item)
     try:
         stored = view.set(
-            request, value, ttl=seconds, tags=tags, sources=sources, cost=cost, content_type=content_type, durable=True
+            request,
+            value,
+            ttl=seconds,
+            tags=tags,
+            sources=sources,
+            cost=cost,
+            content_type=content_type,
+            durable=True,
+            control=CacheControl(semantic=False if meaning.least_similarity(service, place) is None else None),
         )
     except UnstorableValue as problem:
         stock.give_up(service, hold)
@@ -201,7 +212,7 @@ def put(
         duplicate_sets=int(duplicate),
         duplicate_bytes=len(payload) if duplicate else 0,
     )
-    service.metrics.cache.labels("set", "duplicate" if duplicate else "new").inc()
+    service.metrics.called("set", "duplicate" if duplicate else "new")
     return StoredAnswer(shown_key(service, place, request), len(payload), duplicate, expires_at)
 
 

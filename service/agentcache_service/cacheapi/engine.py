@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from agentcache_core import Cache
+from agentcache_core import Cache, Semantic
 from agentcache_core.invalidation import ByNamespace, ByPattern, ByTag, Selector, selects
 from agentcache_core.runtime import BLOCKING, drive
 from agentcache_core.space import Space
@@ -25,8 +25,9 @@ class CacheEngine:
     a customer's own `Cache` with the remote backend computes the same ones.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, semantic: Semantic | None = None) -> None:
         self._tiers = settings.cache_tiers
+        self._semantic = semantic
         self.is_local = all(tier.startswith(("sqlite://", "memory://")) for tier in self._tiers)
         self._lock = threading.Lock()
         self._cache: Cache | None = None
@@ -38,7 +39,8 @@ class CacheEngine:
         """The root cache."""
         with self._lock:
             if self._cache is None:
-                self._cache = Cache(list(self._tiers), deadline="10s", max_staleness="1s")
+                tiers = list(self._tiers)
+                self._cache = Cache(tiers, deadline="10s", max_staleness="1s", semantic=self._semantic)
             return self._cache
 
     @property
@@ -90,6 +92,11 @@ class CacheEngine:
             return [found async for found in core.invalidation.entries(BLOCKING, view._space)]
 
         yield from drive(collect())
+
+    def warm_up(self) -> None:
+        """Load the embedding model, where there is one, so that no customer waits for it."""
+        if self._semantic is not None:
+            self._semantic.embedder.embed(["ready"])
 
     def close(self) -> None:
         """Close what was opened."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel, Field, model_validator
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from agentcache_service.cacheapi import calls
-from agentcache_service.cacheapi.door import Door, door
+from agentcache_service.cacheapi import calls, quick
+from agentcache_service.cacheapi.bodies import (
+    MAX_TTL,
+    GetBody,
+    HitAnswer,
+    InvalidateBody,
+    Invalidated,
+    SetAnswer,
+    SetBody,
+)
+from agentcache_service.cacheapi.door import Door
 from agentcache_service.cacheapi.place import Place, admit_request, enter
 from agentcache_service.cacheapi.ranges import ranged
 from agentcache_service.errors import BadRequest, NotFound, Unprocessable
@@ -20,140 +26,11 @@ from agentcache_service.policy import require
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
 from agentcache_service.usage.plans import require_feature
-from agentcache_service.wire import DOWNLOAD, Body, Done
+from agentcache_service.wire import DOWNLOAD
 
 router = APIRouter(prefix="/api/cache", tags=["cache"])
 
 NamespaceHeader = Annotated[str, Header(alias="X-Namespace", min_length=1, max_length=64)]
-MAX_TTL = calls.LONGEST_TTL
-
-
-class Addressed(Body):
-    """What names an entry: a plain key, or a provider and its request."""
-
-    key: str | None = Field(default=None, min_length=1, max_length=2048)
-    provider: str | None = Field(default=None, max_length=100)
-    request: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _one_address(self) -> Addressed:
-        if (self.key is None) == (self.request is None):
-            raise ValueError("give either key, or provider and request")
-        if (self.provider is None) != (self.request is None):
-            raise ValueError("provider and request belong together")
-        return self
-
-    @property
-    def address(self) -> object:
-        """What the engine keys: identical to the same request in an embedded cache."""
-        return self.key if self.request is None else {"provider": self.provider, **self.request}
-
-
-class GetBody(Addressed):
-    """A look-up."""
-
-    max_age: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="seconds; nothing older is answered"
-    )
-    semantic: bool | None = Field(default=None, description="false: exact matches only")
-
-
-class CostBody(Body):
-    """What computing the value cost: told back, summed up, when the cache saves it."""
-
-    usd_micros: int = Field(default=0, ge=0, le=10**12)
-    input_tokens: int = Field(default=0, ge=0, le=10**9)
-    cached_input_tokens: int = Field(default=0, ge=0, le=10**9)
-    output_tokens: int = Field(default=0, ge=0, le=10**9)
-    seconds: float = Field(default=0.0, ge=0, le=10**6)
-
-
-class SetBody(Addressed):
-    """A value to be stored: `value` with a key, `response` with a request."""
-
-    value: Any = None
-    response: Any = None
-    encoding: str | None = Field(default=None, description='"base64" where the value is bytes')
-    ttl: float | None = Field(default=None, gt=0, le=MAX_TTL, description="seconds", examples=[604800])
-    tags: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=50)
-    sources: list[Annotated[str, Field(min_length=1, max_length=2048)]] = Field(default_factory=list, max_length=50)
-    cost: CostBody | None = None
-    content_type: str | None = Field(default=None, max_length=200)
-
-    @model_validator(mode="after")
-    def _one_value(self) -> SetBody:
-        wanted, other = ("value", "response") if self.request is None else ("response", "value")
-        if wanted not in self.model_fields_set or other in self.model_fields_set:
-            raise ValueError(f"this form of set takes {wanted!r}")
-        return self
-
-
-class InvalidateBody(Body):
-    """Exactly one selector; `older_than` (seconds) narrows any of them."""
-
-    key: str | None = Field(default=None, min_length=1, max_length=2048)
-    keys: list[Annotated[str, Field(min_length=1, max_length=2048)]] | None = Field(default=None, max_length=1000)
-    pattern: str | None = Field(default=None, min_length=1, max_length=2048)
-    tag: str | None = Field(default=None, min_length=1, max_length=200)
-    namespace: str | None = Field(default=None, min_length=1, max_length=64)
-    url: str | None = Field(default=None, min_length=1, max_length=2048)
-    provider: str | None = Field(default=None, max_length=100)
-    request: dict[str, Any] | None = None
-    older_than: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _one_selector(self) -> InvalidateBody:
-        given = [
-            name
-            for name in ("key", "keys", "pattern", "tag", "namespace", "url", "request")
-            if getattr(self, name) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of key, keys, pattern, tag, namespace, url, request; got {given}")
-        return self
-
-
-class SetAnswer(Done):
-    """Stored."""
-
-    key: str
-    bytes: int
-    deduplicated: bool = Field(description="the same content was there already, in your own organization")
-    expires_at: datetime | None
-
-
-class Saved(BaseModel):
-    """What the hit saved."""
-
-    usd_micros: int
-    input_tokens: int
-    output_tokens: int
-    seconds: float
-    bytes: int
-
-
-class HitAnswer(BaseModel):
-    """A hit, or only `{"hit": false}`."""
-
-    hit: bool
-    value: Any = None
-    encoding: str | None = None
-    how: str | None = Field(default=None, description='"exact" or "semantic"')
-    similarity: float | None = None
-    age_s: float | None = None
-    ttl_s: float | None = None
-    freshness: str | None = Field(default=None, description='"fresh", "stale" or "expired"')
-    saved: Saved | None = None
-
-
-class Invalidated(BaseModel):
-    """How many entries it concerned."""
-
-    invalidated: int
-
-
-def _json(body: object) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
 
 
 def _place(request: Request, caller: Principal, namespace: str, *, writes: bool = False) -> tuple[Service, Place]:
@@ -164,29 +41,16 @@ def _place(request: Request, caller: Principal, namespace: str, *, writes: bool 
     return service, place
 
 
-@router.post("/get", response_model=HitAnswer)
+@router.post(quick.PATH.removeprefix("/api/cache"), response_model=HitAnswer)
 async def get(
     body: GetBody,
     request: Request,
-    _namespace: Annotated[str | None, Header(alias="X-Namespace", max_length=64)] = None,
-    entrance: Door = door("cache:read"),
+    namespace: Annotated[str | None, Header(alias="X-Namespace", max_length=64)] = None,
+    _entrance: Door = Depends(quick.ENTRANCE),
 ) -> Response:
     """Look an entry up. A miss is a 200 with `{"hit": false}`."""
-    service = service_of(request)
-    if not service.reads_are_local:
-        return await run_in_threadpool(_look_up, body, *(await run_in_threadpool(entrance.enter, request)))
-    # local reads of a tenth of a millisecond are done here: changing threads would take longer than they do
-    service, place = entrance.enter(request)
-    if service.meter.holds(place.org_id, place.now):
-        return _look_up(body, service, place)
-    return await run_in_threadpool(_look_up, body, service, place)
-
-
-def _look_up(body: GetBody, service: Service, place: Place) -> Response:
-    admit_request(service, place)
-    service.meter.count(place.org_id, place.namespace, place.now, requests=1)
-    hit, value = calls.get(service, place, body.address, max_age=body.max_age, semantic=body.semantic)
-    return _json({"hit": False} if hit is None else calls.hit_body(hit, value))
+    key = request.headers.get("x-api-key", "")
+    return Response(await quick.answer(service_of(request), body, key, namespace), media_type="application/json")
 
 
 @router.post("/set")

@@ -103,7 +103,7 @@ class Meter:
 
     def count(self, org_id: str, namespace: str, now: datetime, **figures: int) -> None:
         """Add to the figures of a namespace's day; they reach the database at the next flush."""
-        place = (org_id, namespace, f"{now:%Y-%m-%d}")
+        place = (org_id, namespace, now.isoformat()[:10])
         with self._lock:
             sums = self._figures.setdefault(place, {})
             for name, amount in figures.items():

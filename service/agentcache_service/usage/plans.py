@@ -1,4 +1,4 @@
-"""Plans and entitlements: `plans.toml` is the only place with numbers, `require_feature` the only check of features."""
+"""Plans and entitlements: `plans.toml` is the only place with numbers, `has_feature` the only check of features."""
 
 from __future__ import annotations
 
@@ -100,8 +100,13 @@ def _plan(name: str, table: Mapping[str, Any]) -> Plan:
     )
 
 
+def has_feature(plan: Plan, feature: Feature) -> bool:
+    """True when the plan includes the feature. Every entitlement is checked here."""
+    return feature in plan.features
+
+
 def require_feature(plan: Plan, feature: Feature, *, public_url: str) -> None:
-    """Raise `FeatureNotInPlan` unless the plan includes the feature. Every entitlement is checked here."""
-    if feature not in plan.features:
+    """Raise `FeatureNotInPlan` unless the plan includes the feature."""
+    if not has_feature(plan, feature):
         title = feature.replace("_", " ")
         raise FeatureNotInPlan(f"The {plan.title} plan does not include {title}.", upgrade_url=f"{public_url}/pricing")

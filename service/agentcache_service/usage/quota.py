@@ -37,7 +37,7 @@ MB = 1 << 20
 
 def period_of(metric: str, now: datetime) -> str:
     """The period a metric is counted in: the calendar month, or `stock` for what is held at one time."""
-    return STOCK if metric in STOCK_METRICS else f"{now:%Y-%m}"
+    return STOCK if metric in STOCK_METRICS else now.isoformat()[:7]
 
 
 def _insert_counter(session: Session, org_id: str, metric: str, period: str) -> None:
