@@ -55,6 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--log", metavar="FILE", help="take the model calls of this log, in any shape that `agentcache replay` reads"
     )
     parser.add_argument("--page", metavar="FILE", help="write the ratios to this Markdown file as well")
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="how long to look, where the question is what happens over time"
+    )
+    parser.add_argument(
+        "--and", dest="earlier", metavar="FILE", help="put what an earlier run printed with --json on the page as well"
+    )
     chosen = parser.parse_args(arguments)
     folders = [name for name in chosen.names if name in FOLDERS]
     named = [name for name in chosen.names if name not in FOLDERS]
@@ -63,16 +69,21 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         print(f"no benchmark called {', '.join(unknown)}; there are {', '.join(modules)}", file=sys.stderr)
         return 2
-    settings = Settings(chosen.small, chosen.url, chosen.log)
+    settings = Settings(chosen.small, chosen.url, chosen.log, chosen.seconds)
     reports = {}
     for name in chosen.names or modules:
         reports[name] = run_one(modules[name], settings)
         if not chosen.json:
             print(f"{name}: {reports[name].as_table()}\n", flush=True)
     if chosen.page:
+        shown = {name: report.as_json() for name, report in reports.items()}
         command = f"python -m benchmarks {' '.join([*chosen.names, *['--small'] * chosen.small])}".rstrip()
+        if chosen.earlier:
+            earlier = json.loads(Path(chosen.earlier).read_text(encoding="utf-8"))["reports"]
+            shown = {**shown, **{name: report for name, report in earlier.items() if name not in shown}}
+            command += f" --and {Path(chosen.earlier).name} (python -m benchmarks {' '.join(earlier)} --json)"
         Path(chosen.page).write_text(
-            page_of(reports, command=f"{command} --page {chosen.page}", machine=machine()), encoding="utf-8"
+            page_of(shown, command=f"{command} --page {chosen.page}", machine=machine()), encoding="utf-8"
         )
     if chosen.json:
         print(

@@ -21,11 +21,13 @@ SLICE = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the user asked for. `small`: once, quickly, only to see that it runs. `url`: the cache to measure where the
-    question allows another than its own; `log`: a file of requests to take instead of the built-in ones."""
+    question allows another than its own; `log`: a file of requests to take instead of the built-in ones; `seconds`: how
+    long a question that asks what happens over time should look."""
 
     small: bool = False
     url: str | None = None
     log: str | None = None
+    seconds: float | None = None
 
     @property
     def rounds(self) -> int:
@@ -69,13 +71,15 @@ class Report:
     goals: tuple[Goal, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    prose: str = ""
+    """What must be known to read the figures, where they do not speak for themselves."""
 
     def verdicts(self) -> list[dict[str, Any]]:
         """Each goal with the ratio that was measured and whether it is met."""
         values = {row.name: row.value for row in self.rows}
         verdicts = []
         for goal in self.goals:
-            if goal.contender not in values or not values.get(goal.against or goal.contender):
+            if goal.contender not in values or (goal.against and not values.get(goal.against)):
                 continue
             ratio = values[goal.contender] / (values[goal.against] if goal.against else 1.0)
             met = ratio >= goal.goal if goal.at_least else ratio <= goal.goal
@@ -100,6 +104,7 @@ class Report:
                 for row in self.rows
             ],
             "goals": self.verdicts(),
+            **({"prose": self.prose} if self.prose else {}),
             "left_out": dict(self.left_out),
             **({"extra": dict(self.extra)} if self.extra else {}),
         }

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +30,29 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def peer_of(connection: socket.socket, among: Iterable[int]) -> int | None:
+    """Which of these processes holds the other end of a TCP connection on this machine; None when none does (yet).
+
+    Linux only: the kernel's tables say it.
+    """
+    mine, theirs = (f"{address[1]:04X}" for address in (connection.getsockname(), connection.getpeername()))
+    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = row.split()
+        if fields[1].endswith(f":{theirs}") and fields[2].endswith(f":{mine}") and fields[9] != "0":
+            wanted = f"socket:[{fields[9]}]"
+            return next((pid for pid in among if wanted in _descriptors(pid)), None)
+    return None
+
+
+def _descriptors(pid: int) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):  # the process, or one of its descriptors, is gone since it was listed
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
 
 
 class _Server:

@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from agentcache_core.testing.servers import RedisServer, S3Server, free_port
+from agentcache_core.testing.servers import RedisServer, S3Server, free_port, peer_of
 
 PATIENCE_S = 60.0
 STARTING_S = 150.0
@@ -77,7 +78,7 @@ class Line:
     def _connect(self) -> None:
         self._connection = http.client.HTTPConnection(HOST, self._fleet.port, timeout=PATIENCE_S)
         self._send("GET", "/healthz", None, {})
-        self.pid = self._fleet.pid_behind(self._connection.sock.getsockname()[1])
+        self.pid = self._fleet.pid_behind(self._connection.sock)
 
     def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         self._connection.request(method, path, body, headers)
@@ -238,16 +239,9 @@ class Fleet:
 
     # Which process is it
 
-    def pid_behind(self, client_port: int) -> int:
-        """The process that holds the other end of a connection of ours."""
-        ends = (f"{self.port:04X}", f"{client_port:04X}")
-        inode = until(lambda: _inode(*ends))
-        for pid in self.servers():
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(FileNotFoundError):  # closed since it was listed
-                    if os.readlink(f"/proc/{pid}/fd/{descriptor}") == f"socket:[{inode}]":
-                        return pid
-        raise AssertionError("no server process holds this connection")
+    def pid_behind(self, connection: socket.socket) -> int:
+        """The server process that holds the other end of a connection of ours."""
+        return int(until(lambda: peer_of(connection, self.servers())))
 
     def servers(self) -> list[int]:
         """The children of `serve`."""
@@ -296,11 +290,3 @@ class Fleet:
         answer = line.ask("POST", "/api/account/login", {"login": customer.email, "password": customer.password})
         assert answer.status == 200, answer.body
         return {"cookie": answer.headers["set-cookie"].partition(";")[0], CSRF: answer.json["csrf_token"]}
-
-
-def _inode(server_port: str, client_port: str) -> str | None:
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1].endswith(f":{server_port}") and fields[2].endswith(f":{client_port}") and fields[9] != "0":
-            return fields[9]
-    return None
