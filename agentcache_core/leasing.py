@@ -13,8 +13,9 @@ so wrote after the version was read: then the version has changed.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from agentcache_core.allowance import replenish, used_up
 from agentcache_core.backend import Grant, SupportsLease, Version, supports
@@ -46,7 +47,7 @@ class Held:
 class Proof:
     """Whether a lease is still held: `renew()` asks the tier that keeps it, `stands()` only this process's clock."""
 
-    renew: Callable[[], Awaitable[bool]]
+    renew: Callable[[], Coroutine[Any, Any, bool]]
     stands: Callable[[], bool]
 
 
@@ -65,7 +66,8 @@ class Leases:
         if self._tiers.authority in able:
             return self._tiers.authority
         shared = [tier for tier in able if tier.store(rt.face).capabilities.shared]
-        return (shared or able or [None])[-1]
+        kept = shared or able
+        return kept[-1] if kept else None
 
     async def turn(
         self, rt: Runtime, space: Space, key: Key, look: Callable[[], Awaitable[Found | None]], *, nested: bool

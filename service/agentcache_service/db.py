@@ -76,7 +76,8 @@ class Database:
         dialect = self.engine.dialect
         arguments, options = dialect.create_connect_args(self.engine.url)
         if self.is_sqlite:
-            return sqlite3.connect(*arguments, **{**options, **_SQLITE}, isolation_level=None)
+            opened: Any = sqlite3.connect  # the driver's own arguments, as SQLAlchemy words them
+            return opened(*arguments, **{**options, **_SQLITE}, isolation_level=None)
         return dialect.connect(*arguments, **options, autocommit=True)
 
     def ping(self) -> None:

@@ -218,7 +218,7 @@ def _shop(service: Service, shop: str, seller: str) -> dict[str, str]:
             kind="model",
             name=name,
             summary=summary,
-            description=f"{summary}\n\nSend one document per call. Answers come as JSON with the places they were found in.",
+            description=f"{summary}\n\nSend one document per call. Answers come as JSON, each with its place.",
             category=category,
             use_case="back office",
             tags=("documents", category),
