@@ -57,6 +57,10 @@ class Events:
 
         return unsubscribe
 
+    def of(self, tenant: str, namespace: str) -> TenantEvents:
+        """The same events as one tenant may hear and tell them."""
+        return TenantEvents(self, tenant, namespace)
+
     def tell(self, name: str, **fields: Any) -> None:
         """Build and hand out an event when somebody listens."""
         if not self.active:
@@ -67,3 +71,30 @@ class Events:
                 listener(event)
             except Exception:  # noqa: BLE001 - a listener's fault must not become the agent's
                 _log.exception("a listener failed on event %s", name)
+
+
+class TenantEvents:
+    """The events of one tenant: nothing that happens to another is heard here, and what is told here is told as its
+    own."""
+
+    __slots__ = ("_all", "_namespace", "_tenant")
+
+    def __init__(self, every: Events, tenant: str, namespace: str) -> None:
+        self._all = every
+        self._tenant = tenant
+        self._namespace = namespace
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens to this cache."""
+        return self._all.active
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """As `Events.subscribe`, for the events of this tenant."""
+        if not callable(listener):
+            raise ConfigurationError(f"subscribe takes a function of one event, got {type(listener).__name__}")
+        return self._all.subscribe(lambda event: listener(event) if event.tenant == self._tenant else None)
+
+    def tell(self, name: str, **fields: Any) -> None:
+        """As `Events.tell`, of this tenant and namespace."""
+        self._all.tell(name, **{"tenant": self._tenant, "namespace": self._namespace, **fields})

@@ -176,10 +176,9 @@ class Invalidation:
 
             await self._background.submit(rt, "journal", replay, key=("journal", space.prefix))
 
-    @property
-    def pending(self) -> int:
-        """Invalidations the authority has yet to record."""
-        return len(self._journal)
+    def pending(self, tenant: str | None = None) -> int:
+        """Invalidations the authority has yet to record, of one tenant or (None) of all."""
+        return sum(tenant is None or space.tenant == tenant for space, _ in list(self._journal))
 
     async def count(self, rt: Runtime, space: Space, selector: Selector) -> int:
         """The number of live entries a selector concerns, by scan."""

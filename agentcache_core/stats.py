@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ class Counters:
 
     __slots__ = (
         "avoided", "blob_bytes_logical", "blob_bytes_stored", "bypasses", "bytes_served", "bytes_stored", "computing",
-        "errors", "hits", "invalidations", "joined", "looking", "misses", "not_stored", "reasons", "refreshes",
-        "semantic_hits", "stale_hits", "stores",
+        "errors", "hits", "invalidations", "joined", "looking", "misses", "not_stored", "on_tiers", "reasons",
+        "refreshes", "semantic_hits", "stale_hits", "stores",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -39,6 +40,11 @@ class Counters:
         self.looking = Latency()
         self.computing = Latency()
         self.reasons: dict[str, int] = {}
+        self.on_tiers: dict[str, list[int]] = {}
+
+    def on_tier(self, name: str) -> list[int]:
+        """The hits and the errors on one stored tier."""
+        return self.on_tiers.get(name) or self.on_tiers.setdefault(name, [0, 0])
 
     def plain(self) -> Counts:
         """All counts as nested mappings of integers, which add up over processes (`agentcache_core.ledger`)."""
@@ -60,7 +66,8 @@ class Counters:
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
 
-_COUNTED = tuple(name for name in Counters.__slots__ if name not in ("avoided", "looking", "computing", "reasons"))
+_NESTED = ("avoided", "looking", "computing", "reasons", "on_tiers")
+_COUNTED = tuple(name for name in Counters.__slots__ if name not in _NESTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,9 @@ class TierStats:
 
     `available` says whether its last request went well. `breaker` is "open" while it is given a rest after failures in
     a row (nothing is asked of it, but for a try now and then), else "closed".
+
+    A view of one tenant is told of what is its own: its entries in memory, its hits and errors; of what all tenants
+    have in common, such as bytes and evictions, nothing (None).
     """
 
     name: str
@@ -89,9 +99,36 @@ class TierStats:
     size_bytes: int | None
     hits: int
     errors: int
-    evictions: int
+    evictions: int | None
     available: bool
     breaker: Literal["closed", "open"] = "closed"
+
+
+def tier_stats(near: Any, stored: Iterable[Any], spaces: Iterable[Any], *, tenant: str | None) -> tuple[TierStats, ...]:
+    """How the tiers of a cache are doing: all there is to tell (None), or what concerns one tenant.
+
+    `near` is the memory tier or None, `stored` the others, `spaces` what this process has met of every tenant.
+    """
+    if tenant is None:
+        memory = (
+            [] if near is None else [TierStats(near.name, near.entries, near.size_bytes, 0, 0, near.evictions, True)]
+        )
+        told = (TierStats(t.name, None, None, t.hits, t.errors, 0, t.available, _breaker(t)) for t in stored)
+        return (*memory, *told)
+    mine = [space for space in spaces if space.tenant == tenant]
+    listed = []
+    if near is not None:
+        entries = sum(len(home) for space in mine for _, home in near.homes(tenant, space.namespace))
+        listed.append(TierStats(near.name, entries, None, 0, 0, None, True))
+    for tier in stored:
+        counts = [space.counters.on_tier(tier.name) for space in mine]
+        hits, errors = (sum(count[at] for count in counts) for at in (0, 1))
+        listed.append(TierStats(tier.name, None, None, hits, errors, None, tier.available, _breaker(tier)))
+    return tuple(listed)
+
+
+def _breaker(tier: Any) -> Literal["closed", "open"]:
+    return "open" if tier.circuit.is_open else "closed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class Straight:
         space.counters.looking.add(after - before)
         if record is None:
             return None
-        tier.hits += 1
+        tier.counted_hit(space)
         space.access.hit(digest, now)
         if near is not None:
             record.payload = bytes(record.payload or b"")

@@ -165,6 +165,11 @@ class StoredTier:
         """The blobs of a space's tenant on this tier."""
         return Blobs(self.store(rt.face), self.pipeline(space), space.blobs_prefix)
 
+    def counted_hit(self, space: Space) -> None:
+        """Count an entry of a namespace that was served from here."""
+        self.hits += 1
+        space.counters.on_tier(self.name)[0] += 1
+
     def takes(self, size: int) -> bool:
         """Whether a payload of `size` bytes belongs in this tier."""
         return size >= self.min_value and (self.max_value is None or size <= self.max_value)
@@ -188,6 +193,7 @@ class StoredTier:
         self.errors += 1
         self.available = False
         space.counters.errors += 1
+        space.counters.on_tier(self.name)[1] += 1
         self._events.tell(
             "backend_error",
             tenant=space.tenant,

@@ -157,7 +157,7 @@ class Tiers:
             return None
         if not await self._servable(rt, space, tier, found.record, generation if at_authority else None):
             return None
-        tier.hits += 1
+        tier.counted_hit(space)
         space.access.hit(key.digest, self.clock.now())
         return found
 
@@ -186,7 +186,7 @@ class Tiers:
                 self.of(rt, space).observe(generation)
             for index, found in zip(left, found_many, strict=True):
                 if found is not None and await self._servable(rt, space, tier, found.record, None):
-                    tier.hits += 1
+                    tier.counted_hit(space)
                     space.access.hit(keys[index].digest, self.clock.now())
                     answers[index] = found
                     await self.promote(rt, space, keys[index], found, version, known)

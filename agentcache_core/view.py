@@ -16,7 +16,7 @@ from agentcache_core.codec.registered import serializers_for
 from agentcache_core.codec.serialize import Serializer
 from agentcache_core.engine import Engine
 from agentcache_core.errors import AgentCacheError, CacheClosed, ConfigurationError
-from agentcache_core.events import Events
+from agentcache_core.events import Events, TenantEvents
 from agentcache_core.figures import Figures
 from agentcache_core.following import Follower
 from agentcache_core.forking import watch
@@ -31,7 +31,7 @@ from agentcache_core.runtime import Face, Runtime
 from agentcache_core.savings import SavingsReport, savings_of
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
-from agentcache_core.stats import Stats, TierStats, snapshot
+from agentcache_core.stats import Stats, snapshot, tier_stats
 from agentcache_core.straight import straight_way
 from agentcache_core.tier import bytes_of
 from agentcache_core.wish import Wish
@@ -57,7 +57,7 @@ class Core:
             self.engine.similar = _similar(semantic, self.engine)
         self.assets = Assets(self.engine)
         self.maintenance = Maintenance(
-            self.tiers, settings, lambda: list(self._spaces.values()), lambda: self.engine.background.stopped
+            self.tiers, settings, lambda: self.spaces, lambda: self.engine.background.stopped
         )
         self.engine.maintenance = self.maintenance
         self.invalidation = Invalidation(self.tiers, self.events, self.engine.background, strict=settings.strict)
@@ -82,7 +82,7 @@ class Core:
 
     async def add_figures(self, rt: Runtime) -> None:
         """Add what this process counted to the figures on the authority."""
-        for space in list(self._spaces.values()):
+        for space in self.spaces:
             await self.figures.add(rt, space, closing=True)
 
     async def savings(self, rt: Runtime, space: Space) -> SavingsReport:
@@ -104,6 +104,11 @@ class Core:
             self.tiers.near.close()
         for tier in self.tiers.stored:
             await tier.close(rt)
+
+    @property
+    def spaces(self) -> list[Space]:
+        """Every space that this process has met."""
+        return list(self._spaces.values())
 
     def space(self, tenant: str, namespace: str) -> Space:
         place = (tenant, namespace)
@@ -345,9 +350,10 @@ class View:
         )
 
     @property
-    def events(self) -> Events:
-        """Where to listen: `cache.events.subscribe(function)`."""
-        return self._core.events
+    def events(self) -> Events | TenantEvents:
+        """Where to listen: `cache.events.subscribe(function)`. A view of one tenant hears that tenant's events only."""
+        space = self._space
+        return self._core.events.of(space.tenant, space.namespace) if self._walled else self._core.events
 
     @property
     def clock(self) -> Clock:
@@ -355,15 +361,11 @@ class View:
         return self._core.settings.clock
 
     def stats(self) -> Stats:
-        """The figures of this namespace in this process, and of the tiers that all views share."""
+        """The figures of this namespace in this process, and of the tiers that all views share. A view of one tenant
+        is told of the tiers what concerns that tenant (see `TierStats`)."""
         tiers = self._core.tiers
-        listed = []
-        if tiers.near is not None:
-            near = tiers.near
-            listed.append(TierStats(near.name, near.entries, near.size_bytes, 0, 0, near.evictions, True))
-        for tier in tiers.stored:
-            breaker: Any = "open" if tier.circuit.is_open else "closed"
-            listed.append(TierStats(tier.name, None, None, tier.hits, tier.errors, 0, tier.available, breaker))
+        tenant = self._space.tenant if self._walled else None
+        listed = tier_stats(tiers.near, tiers.stored, self._core.spaces, tenant=tenant)
         authority = tiers.authority.name if tiers.authority is not None else "memory"
         space = self._space
         return snapshot(
@@ -371,8 +373,8 @@ class View:
             tenant=space.tenant,
             namespace=space.namespace,
             authority=authority,
-            tiers=tuple(listed),
-            pending_invalidations=self._core.invalidation.pending,
+            tiers=listed,
+            pending_invalidations=self._core.invalidation.pending(tenant),
             **({} if self._engine.similar is None else {"semantic": self._engine.similar.figures(space)}),
         )
 

@@ -84,7 +84,7 @@ def replay(
             tally.seconds = time.perf_counter() - start
             stats = cache.stats()
             tally.bytes_stored, tally.bytes_served = stats.bytes_stored, stats.bytes_served
-            evicted = sum(tier.evictions for tier in stats.tiers)
+            evicted = sum(tier.evictions or 0 for tier in stats.tiers)
     if evicted:
         err.print(f"note: {evicted:,} entries were evicted; a larger or unbounded --backend would answer more")
     if not tally.model_calls + tally.tool_calls:
