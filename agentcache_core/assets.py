@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -21,13 +21,14 @@ from agentcache_core.errors import BackendError, BackendFull, NotWritten
 from agentcache_core.keys import Key
 from agentcache_core.model import MISSING, Asset, Missing
 from agentcache_core.near import NearTier
-from agentcache_core.runtime import Runtime
+from agentcache_core.runtime import Runtime, offload_of
 from agentcache_core.space import Space
 from agentcache_core.store.blobs import Blobs, Placed
 from agentcache_core.store.chunks import LooseParts, Parts, Places, write_asset
 from agentcache_core.store.entries import BlobRef
 from agentcache_core.store.manifest import Manifest, Part
-from agentcache_core.store.packs import PackedParts, PackIndex, unlist
+from agentcache_core.store.packindex import PackIndex, unlist
+from agentcache_core.store.packs import PackedParts
 from agentcache_core.tier import StoredTier, Trouble
 from agentcache_core.wish import Wish
 
@@ -35,6 +36,8 @@ T = TypeVar("T")
 KIND = "asset"
 _CONTEXT = "agentcache exact keys v1: asset"
 _PARTS_NAMESPACE = "\0assets"
+MOST_INDEXES = 16
+"""Tenants whose packs a process remembers, 8 MB each at most; those of others are read again when they are written."""
 
 
 class Assets:
@@ -50,10 +53,6 @@ class Assets:
         exact = space.keys.key(key)
         return Key(KIND, blake3(exact.digest, derive_key_context=_CONTEXT).digest(), exact.plain)
 
-    def ref(self, space: Space, payload: bytes) -> BlobRef:
-        """How a manifest names a part."""
-        return BlobRef(self._pipeline(space).digest(payload), len(payload))
-
     async def put(self, rt: Runtime, space: Space, name: object, source: Any, wish: Wish) -> Asset:
         """Read a path or stream to its end, store its parts, then the entry. Where the store fails, the asset says
         `stored=False`, or `NotWritten` is raised for `durable` and strict callers."""
@@ -67,7 +66,12 @@ class Assets:
         try:
             stream = opened if rt.face == "blocking" else _Offloaded(opened, rt)
             written = await write_asset(
-                places.choose, self._pipeline(space), stream, now=now, expires_at=life.gone_at(life.stale_at(now))
+                places.choose,
+                self._pipeline(space),
+                stream,
+                now=now,
+                expires_at=life.gone_at(life.stale_at(now)),
+                offload=offload_of(rt),
             )
         finally:
             if mine:
@@ -94,7 +98,7 @@ class Assets:
         if hit is None:
             raise KeyError(name)
         manifest, content_type = hit.value
-        blobs = self._blobs(rt, space)
+        blobs = self.blobs(rt, space)
 
         async def damaged(part: Part) -> None:
             """See that a part which cannot be read is stored anew when it is put again."""
@@ -108,7 +112,7 @@ class Assets:
 
     def places(self, rt: Runtime, space: Space, *, packs: bool) -> Places:
         """Where the parts of a new asset go."""
-        blobs = self._blobs(rt, space)
+        blobs = self.blobs(rt, space)
         if not packs:
             return LooseParts(blobs)
         store, pipeline = self._store(rt, space), self._pipeline(space)
@@ -116,7 +120,11 @@ class Assets:
 
     def index(self, space: Space) -> PackIndex:
         """What this process knows of the packs of a tenant."""
-        return self._indexes.setdefault(space.tenant, PackIndex())
+        index = self._indexes.pop(space.tenant, None) or PackIndex()
+        self._indexes[space.tenant] = index
+        while len(self._indexes) > MOST_INDEXES:
+            self._indexes.pop(next(iter(self._indexes)), None)
+        return index
 
     def _pipeline(self, space: Space) -> Pipeline:
         authority = self._engine.tiers.authority
@@ -137,8 +145,9 @@ class Assets:
         assert near is not None
         return _NearStore(near, space.tenant, self._engine)
 
-    def _blobs(self, rt: Runtime, space: Space) -> Blobs:
-        return Blobs(self._store(rt, space), self._pipeline(space), space.blobs_prefix)
+    def blobs(self, rt: Runtime, space: Space) -> Blobs:
+        """Where the parts of a space's assets are."""
+        return Blobs(self._store(rt, space), self._pipeline(space), space.blobs_prefix, offload=offload_of(rt))
 
     @property
     def tier(self) -> StoredTier | None:
@@ -161,22 +170,32 @@ class _Guarded:
         self._places = self._assets.places(self._rt, self._space, packs=packs)
         return self
 
-    async def put(self, payload: bytes, **options: Any) -> Placed:
+    async def put(self, parts: Sequence[bytes], **options: Any) -> list[Placed]:
         assert self._places is not None
         if self.trouble is None:
-            placed = await self._attempt(self._places.put(payload, **options))
+            placed = await self._attempt(self._places.put(parts, **options))
             if placed is not None:
-                self._space.counters.blob_placed(len(payload), existed=placed.existed)
+                for one in placed:
+                    self._space.counters.blob_placed(one.ref.size, existed=one.existed)
                 return placed
-        return Placed(self._assets.ref(self._space, payload), False)
+        return [Placed(await self._ref(part), False) for part in parts]
 
-    async def finish(self) -> tuple[bytes, bytes]:
+    async def keep(self, page: bytes, **options: Any) -> BlobRef:
         assert self._places is not None
         if self.trouble is None:
-            finished = await self._attempt(self._places.finish())
-            if finished is not None:
-                return finished
-        return b"", b""
+            kept = await self._attempt(self._places.keep(page, **options))
+            if kept is not None:
+                return kept
+        return await self._ref(page)
+
+    async def finish(self) -> None:
+        assert self._places is not None
+        if self.trouble is None:
+            await self._attempt(self._places.finish())
+
+    async def _ref(self, payload: bytes) -> BlobRef:
+        blobs = self._assets.blobs(self._rt, self._space)
+        return await blobs.aside(len(payload), lambda: blobs.ref(payload))
 
     async def _attempt(self, work: Awaitable[T]) -> T | None:
         """Await work on the store; trouble is kept and told, and None comes back."""

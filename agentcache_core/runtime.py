@@ -212,6 +212,11 @@ BLOCKING = BlockingRuntime()
 ASYNC = AsyncRuntime()
 
 
+def offload_of(rt: Runtime) -> Callable[[Callable[[], Any]], Awaitable[Any]] | None:
+    """How a face does aside what takes long: on a thread where a loop would be held up; None where the caller pays."""
+    return rt.offload if rt.face == "async" else None
+
+
 class Immediate:
     """A blocking backend in the shape of an async one whose every answer is there at once, for `drive`.
 

@@ -27,7 +27,7 @@ from agentcache_core.events import Events
 from agentcache_core.guarding import Circuit
 from agentcache_core.keys import Key
 from agentcache_core.policy.freshness import Duration, seconds_of
-from agentcache_core.runtime import Face, Immediate, Runtime
+from agentcache_core.runtime import Face, Immediate, Runtime, offload_of
 from agentcache_core.space import Space
 from agentcache_core.store.blobs import Blobs
 from agentcache_core.store.dictionaries import load_all, load_one
@@ -163,7 +163,7 @@ class StoredTier:
 
     def blobs(self, rt: Runtime, space: Space) -> Blobs:
         """The blobs of a space's tenant on this tier."""
-        return Blobs(self.store(rt.face), self.pipeline(space), space.blobs_prefix)
+        return Blobs(self.store(rt.face), self.pipeline(space), space.blobs_prefix, offload=offload_of(rt))
 
     def counted_hit(self, space: Space) -> None:
         """Count an entry of a namespace that was served from here."""

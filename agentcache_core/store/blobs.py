@@ -7,16 +7,18 @@ age. A crash in between leaves a blob nobody names, never an entry whose blob is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from agentcache_core.backend import Stat
 from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
 from agentcache_core.store.entries import BlobRef
+from agentcache_core.store.manifest import Place
 
-DIGEST_SIZE: Final = 32
+T = TypeVar("T")
+Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 GRACE: Final = 24 * 3600.0
 """Seconds for which a blob is safe from the sweeper after it was written or named again."""
 REFRESH: Final = GRACE / 4
@@ -30,22 +32,38 @@ MOST_OVERHEAD: Final = 1024
 """More than a frame adds to a payload, encryption included."""
 
 
+OFFLOAD_FROM: Final = 128 * 1024
+"""Bytes from which on hashing, compressing and checking are worth a change of threads on an event loop."""
+
+
 class Placed(NamedTuple):
-    """A payload that is stored: its reference, and whether it was there already."""
+    """A payload that is stored: its reference, whether it was there already, and where it lies when it is packed."""
 
     ref: BlobRef
     existed: bool
+    place: Place | None = None
 
 
 class Blobs:
-    """The blobs of one tenant on one store. `store` is an async-shaped backend; `prefix` begins each blob's name."""
+    """The blobs of one tenant on one store. `store` is an async-shaped backend; `prefix` begins each blob's name.
 
-    __slots__ = ("_pipeline", "_prefix", "_store")
+    `offload` runs a function that takes long where it does not hold up others (`Runtime.offload`); without it such
+    work is done at once.
+    """
 
-    def __init__(self, store: Any, pipeline: Pipeline, prefix: bytes) -> None:
+    __slots__ = ("_offload", "_pipeline", "_prefix", "_store")
+
+    def __init__(self, store: Any, pipeline: Pipeline, prefix: bytes, *, offload: Offload | None = None) -> None:
         self._store = store
         self._pipeline = pipeline
         self._prefix = prefix
+        self._offload = offload
+
+    async def aside(self, of: int | Iterable[bytes], work: Callable[[], T]) -> T:
+        """The answer of `work()`, done aside where it is about many bytes: `of` is how many, or which."""
+        if self._offload is None or (of if isinstance(of, int) else sum(map(len, of))) < OFFLOAD_FROM:
+            return work()
+        return cast("T", await self._offload(work))
 
     def name(self, digest: bytes) -> bytes:
         """The name a blob is stored under."""
@@ -62,14 +80,14 @@ class Blobs:
 
         `kind` chooses the dictionary; `ref` saves hashing again where the caller has it. Raises `BackendError`.
         """
-        ref = ref if ref is not None else self.ref(payload)
+        ref = ref if ref is not None else await self.aside(len(payload), lambda: self.ref(payload))
         name = self.name(ref.digest)
         until = None if expires_at is None else expires_at + OUTLIVES
         touch = getattr(self._store, "touch", None)
         if touch is not None:
             if await touch(name, until):
                 return Placed(ref, True)
-            sealed = self._seal(name, payload, kind)
+            sealed = await self._sealed(name, payload, kind)
             if await self._store.put(name, sealed, expires_at=until, if_absent=True) is not None:
                 return Placed(ref, False)
             if await touch(name, until):  # another writer was quicker
@@ -81,7 +99,7 @@ class Blobs:
             if _safe(stat, until, now):
                 return Placed(ref, True)
             until = None if until is None or stat.expires_at is None else max(until, stat.expires_at)
-        await self._store.put(name, self._seal(name, payload, kind), expires_at=until)
+        await self._store.put(name, await self._sealed(name, payload, kind), expires_at=until)
         return Placed(ref, stat is not None)
 
     async def keep(self, ref: BlobRef, *, now: float, expires_at: float | None = None) -> bool:
@@ -93,8 +111,9 @@ class Blobs:
         stat = await self._stat(self.name(ref.digest))
         return stat is not None and _safe(stat, until, now)
 
-    def _seal(self, name: bytes, payload: bytes, kind: str) -> bytes:
-        return self._pipeline.seal(frame.BLOB, b"", payload, kind=kind, bound_to=name)
+    async def _sealed(self, name: bytes, payload: bytes, kind: str) -> bytes:
+        seal = self._pipeline.seal
+        return await self.aside(len(payload), lambda: seal(frame.BLOB, b"", payload, kind=kind, bound_to=name))
 
     async def _stat(self, name: bytes) -> Stat | None:
         async for stat in self._store.scan(name):
@@ -106,12 +125,13 @@ class Blobs:
         """The payload a reference names. `MissingBlob` when it is absent, `CorruptFrame` when it cannot be trusted."""
         ranged = getattr(self._store, "get_range", None) if ref.size > LARGE else None
         if ranged is None:
-            return self._opened(ref, await self._store.get(self.name(ref.digest)))
+            stored = await self._store.get(self.name(ref.digest))
+            return await self.aside(ref.size, lambda: self._opened(ref, stored))
         # Asked for by its size, so that whoever bounds this call in time knows how much is to come.
         found = await ranged(self.name(ref.digest), 0, ref.size + MOST_OVERHEAD)
         if not isinstance(found, bytes):
             raise MissingBlob(f"blob {ref.digest.hex()[:16]} of {ref.size} bytes is not there")
-        return self.opened(ref, found)
+        return await self.aside(ref.size, lambda: self.opened(ref, found))
 
     async def get_many(self, refs: Sequence[BlobRef]) -> list[bytes | CorruptFrame]:
         """Several payloads in one round trip where the store can, in the order asked; what is wrong with one in its
@@ -122,7 +142,10 @@ class Blobs:
             found = await batch(names)
         else:
             found = [await self._store.get(name) for name in names]
-        return [self._attempt(ref, stored) for ref, stored in zip(refs, found, strict=True)]
+        pairs = list(zip(refs, found, strict=True))
+        return await self.aside(
+            sum(ref.size for ref in refs), lambda: [self._attempt(ref, stored) for ref, stored in pairs]
+        )
 
     def _attempt(self, ref: BlobRef, stored: Any) -> bytes | CorruptFrame:
         try:

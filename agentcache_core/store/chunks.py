@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame, UnreadableFrame
-from agentcache_core.store.blobs import Blobs, Placed
+from agentcache_core.store.blobs import Blobs, Offload, Placed
 from agentcache_core.store.cuts import CONTENT_FROM, PART_SIZE, Cutter, FixedCuts, best_cuts
-from agentcache_core.store.manifest import ROW, Manifest, Part
+from agentcache_core.store.entries import BlobRef
+from agentcache_core.store.manifest import Manifest, Part
+from agentcache_core.store.paging import ManifestReader, ManifestWriter
 
 READ_SIZE: Final = 1024 * 1024
 AHEAD: Final = 1024 * 1024
@@ -24,9 +27,16 @@ Damaged = Callable[[Part], Awaitable[None]]
 class Places(Protocol):
     """Where the parts of one asset go: blobs of their own, packs, or something around them."""
 
-    async def put(self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "") -> Placed: ...
-    async def finish(self) -> tuple[bytes, bytes]:
-        """Write what is left; answers the manifest's packs and places."""
+    async def put(self, parts: Sequence[bytes], *, now: float, expires_at: float | None = None) -> list[Placed]:
+        """Store parts, in order."""
+        ...
+
+    async def keep(self, page: bytes, *, now: float, expires_at: float | None = None) -> BlobRef:
+        """Store a page of the manifest."""
+        ...
+
+    async def finish(self) -> None:
+        """Write what is left."""
         ...
 
 
@@ -42,11 +52,14 @@ class LooseParts:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
-    async def put(self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "") -> Placed:
-        return await self._blobs.put(payload, now=now, expires_at=expires_at, kind=kind)
+    async def put(self, parts: Sequence[bytes], *, now: float, expires_at: float | None = None) -> list[Placed]:
+        return [await self._blobs.put(part, now=now, expires_at=expires_at, kind="asset") for part in parts]
 
-    async def finish(self) -> tuple[bytes, bytes]:
-        return b"", b""
+    async def keep(self, page: bytes, *, now: float, expires_at: float | None = None) -> BlobRef:
+        return (await self._blobs.put(page, now=now, expires_at=expires_at)).ref
+
+    async def finish(self) -> None:
+        """Nothing is ever left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +79,46 @@ async def write_asset(
     now: float,
     expires_at: float | None = None,
     cutter: Cutter | None = None,
+    offload: Offload | None = None,
 ) -> Written:
     """Read `source` (its `read(size)` answers bytes, or an awaitable of them) to its end and store its parts.
 
-    Holds one window of the cutter, one read and one pack in memory, whatever the size. The parts are stored when
-    this answers; the entry with the manifest is the caller's to write, after. Raises `BackendError`.
+    Holds one window of the cutter, one read, one pack and one page of the manifest in memory, whatever the size. The
+    parts are stored when this answers; the entry with the manifest is the caller's to write, after. `offload` runs
+    what takes long aside, as for `Blobs`. Raises `BackendError`.
     """
     whole = pipeline.hasher()
-    rows = bytearray()
     known_parts = known_bytes = 0
     buffer = bytearray()
     last = await _fill(source, buffer, CONTENT_FROM if cutter is None else cutter.window, whole)
     if cutter is None:
         cutter = best_cuts(short=last)
     places = choose(packs=cutter.packs)
+    manifest = ManifestWriter(partial(places.keep, now=now, expires_at=expires_at))
     while True:
         if not last:
             last = await _fill(source, buffer, cutter.window, whole)
-        start = 0
-        for size in cutter.cut(bytes(buffer), last=last):
-            part = bytes(buffer[start : start + size])
-            start += size
-            placed = await places.put(part, now=now, expires_at=expires_at, kind="asset")
-            rows += ROW.pack(placed.ref.digest, size)
+        cut = partial(_cut, cutter, buffer, last)
+        parts = cut() if offload is None else await offload(cut)
+        for placed in await places.put(parts, now=now, expires_at=expires_at):
+            await manifest.add(placed.ref, placed.place)
             known_parts += placed.existed
-            known_bytes += size if placed.existed else 0
-        del buffer[:start]
+            known_bytes += placed.ref.size if placed.existed else 0
         if last:
             break
-    packs, where = await places.finish()
-    return Written(Manifest(whole.digest(), bytes(rows), packs, where), known_parts, known_bytes)
+    await places.finish()
+    return Written(await manifest.finish(whole.digest()), known_parts, known_bytes)
+
+
+def _cut(cutter: Cutter, buffer: bytearray, last: bool) -> list[bytes]:
+    """Take the parts that are certain from the front of the buffer."""
+    seen = bytes(buffer)
+    parts, start = [], 0
+    for size in cutter.cut(seen, last=last):
+        parts.append(seen[start : start + size])
+        start += size
+    del buffer[:start]
+    return parts
 
 
 async def _fill(source: Any, buffer: bytearray, window: int, whole: Any) -> bool:
@@ -114,17 +137,20 @@ async def _fill(source: Any, buffer: bytearray, window: int, whole: Any) -> bool
 
 
 class Parts:
-    """The content of a manifest, read by position. Holds one part and one stretch of a pack in memory."""
+    """The content of a manifest, read by position. Holds one part, one stretch of a pack and one page of each level of
+    the manifest in memory."""
 
     __slots__ = (
-        "_ahead", "_ahead_at", "_ahead_pack", "_blobs", "_damaged", "_held", "_held_digest", "_next", "manifest",
+        "_ahead", "_ahead_at", "_ahead_pack", "_blobs", "_damaged", "_held", "_held_digest", "_next", "_reader",
+        "manifest",
     )  # fmt: skip
 
     def __init__(self, blobs: Blobs, manifest: Manifest, damaged: Damaged | None = None) -> None:
-        """`damaged(part)` is awaited for a part that cannot be read, before that is raised."""
+        """`damaged(part)` is awaited for a part, or a page of the manifest, that cannot be read, before that raises."""
         self._blobs = blobs
         self._damaged = damaged
         self.manifest = manifest
+        self._reader = ManifestReader(manifest, self._page)
         self._held_digest = b""
         self._held = b""
         self._ahead_pack = b""
@@ -139,18 +165,28 @@ class Parts:
         """
         if size <= 0 or offset >= self.manifest.size:
             return b""
-        part = self.manifest.at(offset)
+        part = await self._reader.at(offset)
         if part.ref.digest != self._held_digest:
             try:
                 self._held = await self.payload(part)
             except CorruptFrame as problem:
                 self._ahead = b""
-                if self._damaged is not None and type(problem) is not UnreadableFrame:
-                    await self._damaged(part)
+                await self._broken(part, problem)
                 raise
             self._held_digest = part.ref.digest
         start = offset - part.start
         return self._held[start : start + size]
+
+    async def _page(self, ref: BlobRef) -> bytes:
+        try:
+            return await self._blobs.get(ref)
+        except CorruptFrame as problem:
+            await self._broken(Part(ref, None, 0), problem)
+            raise
+
+    async def _broken(self, part: Part, problem: CorruptFrame) -> None:
+        if self._damaged is not None and type(problem) is not UnreadableFrame:
+            await self._damaged(part)
 
     async def payload(self, part: Part) -> bytes:
         """The bytes of one part. `MissingBlob` or `CorruptFrame` when it is gone or damaged."""

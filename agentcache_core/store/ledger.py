@@ -16,7 +16,8 @@ from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import BackendUnavailable, CorruptFrame
 from agentcache_core.store.blobs import Blobs
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry
-from agentcache_core.store.manifest import Manifest
+from agentcache_core.store.manifest import Manifest, Table
+from agentcache_core.store.paging import ManifestReader
 
 TENANT_SIZE: Final = 16
 PREFIX_SIZE: Final = 32
@@ -106,12 +107,16 @@ class Ledger:
         except CorruptFrame as problem:
             return problem
 
-    async def references(self, record: EntryRecord) -> list[BlobRef]:
-        """Every object of this store that an entry needs: its blob, and an asset's parts and packs. `CorruptFrame` when
-        that cannot be told."""
-        named = [] if record.blob is None else [record.blob]
+    async def references(self, record: EntryRecord) -> AsyncIterator[BlobRef]:
+        """Every object of this store that an entry needs: its blob, and an asset's pages, parts and packs, of which one
+        page is held at a time. `CorruptFrame` when that cannot be told."""
+        if record.blob is not None:
+            yield record.blob
         manifest = await self.manifest(record) if self.keeps_parts else None
-        return named if manifest is None else named + manifest.needed
+        if manifest is not None:
+            async for found in ManifestReader(manifest, self.blobs.get).walk():
+                for ref in found.needed if isinstance(found, Table) else [found]:
+                    yield ref
 
     async def manifest(self, record: EntryRecord) -> Manifest | None:
         """An asset's manifest; None for an answer. `CorruptFrame` when it cannot be read."""

@@ -14,7 +14,7 @@ from typing import Final
 from agentcache_core.backend import Stat
 from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
 from agentcache_core.store.blobs import GRACE
-from agentcache_core.store.entries import BlobRef, EntryRecord
+from agentcache_core.store.entries import EntryRecord
 from agentcache_core.store.ledger import Ledger, Line
 
 MAX_MARKS: Final = 1_000_000
@@ -112,40 +112,45 @@ async def _mark(
     whole = True
     async for line in ledger.lines():
         report.entries += count
-        why, refs = await _judged(ledger, line, now, dead)
+        why = await _judged(line, now, dead) or await _marked(ledger, line, marks, report, count)
         if why == "unreadable":
             whole = False
             report.unreadable += count
         elif why and await _remove(ledger, line.stat, dry_run):
             setattr(report, why, getattr(report, why) + count)
             report.freed_bytes += line.size * count
-            continue
-        report.logical_bytes += sum(ref.size for ref in refs) * count
-        for ref in refs:
-            marks.add(ref.digest)
+        elif why:
+            await _marked(ledger, line, marks, report, count)  # it was written or removed meanwhile
     return whole
 
 
-async def _judged(ledger: Ledger, line: Line, now: float, dead: Dead | None) -> tuple[str, list[BlobRef]]:
-    """Why an entry may go ("" when it may not), and the blobs it names."""
+async def _judged(line: Line, now: float, dead: Dead | None) -> str:
+    """Why an entry may go, "" when it may not."""
     record = line.record
     if isinstance(record, UnreadableFrame):
-        return "unreadable", []
+        return "unreadable"
     if isinstance(record, CorruptFrame):
-        return "corrupt", []
-    try:
-        refs = await ledger.references(record)
-    except UnreadableFrame:
-        return "unreadable", []
-    except MissingBlob:
-        return "", [record.blob] if record.blob is not None else []
-    except CorruptFrame:
-        return "corrupt", []
+        return "corrupt"
     if record.expires_at is not None and record.expires_at <= now:
-        return "expired", refs
-    if dead is not None and await dead(line.name, record):
-        return "dead", refs
-    return "", refs
+        return "expired"
+    return "dead" if dead is not None and await dead(line.name, record) else ""
+
+
+async def _marked(ledger: Ledger, line: Line, marks: Marks, report: SweepReport, count: bool) -> str:
+    """Mark what an entry names; answers why that cannot be told, "" when it can."""
+    if isinstance(line.record, CorruptFrame):
+        return ""
+    try:
+        async for ref in ledger.references(line.record):
+            report.logical_bytes += ref.size * count
+            marks.add(ref.digest)
+    except UnreadableFrame:
+        return "unreadable"
+    except MissingBlob:
+        return ""  # what is lost is found by readers and by `verify`
+    except CorruptFrame:
+        return "corrupt"
+    return ""
 
 
 async def _remove_unmarked(

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
+from agentcache_core.store.entries import BlobRef
 from agentcache_core.store.ledger import PREFIX_SIZE, Ledger, Line
-from agentcache_core.store.manifest import Part, Place
-from agentcache_core.store.packs import PackIndex, unlist
+from agentcache_core.store.manifest import Manifest, Part, Place, Table
+from agentcache_core.store.packindex import PackIndex, unlist
+from agentcache_core.store.paging import ManifestReader
 
 MOST_PROBLEMS: Final = 1000
 MOST_REMEMBERED: Final = 500_000
@@ -107,9 +109,21 @@ async def _problem(line: Line, own: Checks, parts: Checks, report: VerifyReport)
         return wrong
     try:
         manifest = await own.ledger.manifest(record)
+        return "" if manifest is None else await _parts_problem(manifest, parts, report)
     except CorruptFrame as problem:
         return str(problem)
-    for part in manifest or ():
-        if wrong := await parts.problem(part, report):
-            return wrong
+
+
+async def _parts_problem(manifest: Manifest, parts: Checks, report: VerifyReport) -> str:
+    """What is wrong with an asset's first part that is not whole. `CorruptFrame` when a page is not."""
+
+    async def page(ref: BlobRef) -> bytes:
+        if wrong := await parts.problem(Part(ref, None, 0), report):
+            raise CorruptFrame(wrong)
+        return await parts.ledger.blobs.get(ref)
+
+    async for found in ManifestReader(manifest, page).walk():
+        for part in found if isinstance(found, Table) else ():
+            if wrong := await parts.problem(part, report):
+                return wrong
     return ""

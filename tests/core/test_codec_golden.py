@@ -26,7 +26,7 @@ from agentcache_core.codec.serialize import dumps, loads
 from agentcache_core.model import Cost
 from agentcache_core.space import Ban, Generation
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
-from agentcache_core.store.manifest import PLACE, Manifest
+from agentcache_core.store.manifest import PAGE, PLACE, Index, Manifest, Page, Table, decode_page, encode_page
 
 GOLDEN = Path(__file__).with_name("golden") / "v1"
 LIMIT = 1_000_000
@@ -87,19 +87,25 @@ FRAMES: dict[str, tuple[EntryRecord, Pipeline]] = {
     "entry-least": (LEAST, Pipeline()),
     "entry-copy": (COPY, Pipeline(compression=None)),
 }
-MANIFEST = Manifest(b"m" * 32, b"".join(digest * 32 + (1000).to_bytes(8, "big") for digest in (b"a", b"b")))
-PACKED = Manifest(
-    b"m" * 32,
+LOOSE = Table(b"".join(digest * 32 + (1000).to_bytes(8, "big") for digest in (b"a", b"b")))
+PLACED = Table(
     b"".join(digest * 32 + (1000).to_bytes(8, "big") for digest in (b"a", b"b", b"c")),
     b"p" * 32 + b"q" * 32,
     b"".join(PLACE.pack(*place) for place in ((2, 0, 700), (1, 4096, 800), (0, 0, 0))),
 )
+PAGES = Index(b"".join(PAGE.pack(digest * 32, 3000, 210_000) for digest in (b"A", b"B")))
+MANIFEST, PACKED = Manifest(b"m" * 32, LOOSE), Manifest(b"m" * 32, PLACED)
+PAGED = Manifest(b"m" * 32, PAGES, parts=6, level=1)
+COVERS, ABOVE = Page(BlobRef(b"A" * 32, 0), 0, 3000), Page(BlobRef(b"B" * 32, 0), 0, 6000)
 GENERATION = Generation(b"L" * 16, 9, 8, 7, 6)
 BANS = (Ban(3, "user:*"), Ban(9, "[ab]?"))
 BLOB = b"one blob, said twice; one blob, said twice; " * 20
 RECORDS: dict[str, tuple[object, Callable[[bytes], object], bytes]] = {
     "manifest": (MANIFEST, Manifest.decode, MANIFEST.encode()),
     "manifest-packed": (PACKED, Manifest.decode, PACKED.encode()),
+    "manifest-paged": (PAGED, Manifest.decode, PAGED.encode()),
+    "page-of-parts": (PLACED.fields, lambda data: decode_page(data, COVERS, 0).fields, encode_page(PLACED, 0)),
+    "page-of-pages": (PAGES.fields, lambda data: decode_page(data, ABOVE, 1).fields, encode_page(PAGES, 1)),
     "generation": (GENERATION, decode_generation, encode_generation(GENERATION)),
     "bans": (BANS, lambda data: decode_bans(Pipeline(), b"n", data), encode_bans(Pipeline(), b"n", BANS)),
 }

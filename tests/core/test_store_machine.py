@@ -17,8 +17,9 @@ from agentcache_core.codec.serialize import dumps
 from agentcache_core.runtime import Immediate, drive
 from agentcache_core.space import Space
 from agentcache_core.store import ledger as ledger_room
+from agentcache_core.store import paging
 from agentcache_core.store.blobs import GRACE, Blobs
-from agentcache_core.store.entries import BlobRef
+from agentcache_core.store.entries import BlobRef, EntryRecord
 from agentcache_core.store.ledger import Ledger, tenants
 from agentcache_core.store.sweep import sweep
 from agentcache_core.store.verify import verify
@@ -55,8 +56,10 @@ class Storage(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.batches = mock.patch.object(ledger_room, "BATCH", 1)  # so that a sweep of few entries has many steps
-        self.batches.start()
+        # So that a sweep of few entries has many steps, and an asset of few parts several levels of pages.
+        self.smaller = [mock.patch.object(ledger_room, "BATCH", 1), mock.patch.object(paging, "MOST_ROWS", 4)]
+        for patch in self.smaller:
+            patch.start()
         self.clock = ManualClock()
         self.inner = DictBackend(clock=self.clock)
         self.caches = [self._open(self.inner), self._open(Plain(self.inner))]
@@ -176,7 +179,8 @@ class Storage(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "inner"):
             return
-        self.batches.stop()
+        for patch in self.smaller:
+            patch.stop()
         if self.sweeper is not None:
             self.sweeper.close()
         for digits in drive(tenants(Immediate(self.inner))):
@@ -193,7 +197,8 @@ class Storage(RuleBasedStateMachine):
         async def collect() -> list[BlobRef]:
             found: list[BlobRef] = []
             async for line in ledger.lines():
-                found += await ledger.references(line.record)  # type: ignore[arg-type]  # all of them are whole
+                assert isinstance(line.record, EntryRecord)
+                found += [ref async for ref in ledger.references(line.record)]
             return found
 
         return drive(collect())
