@@ -10,19 +10,22 @@ from typing import Any, ClassVar
 import pytest
 import service_world as world
 from service_conftest import LiveServer, make_service, make_settings
+from sqlalchemy import func, select
 
 from agentcache_adapters.remote import RemoteBackend
 from agentcache_backends.sqlite import SqliteBackend
 from agentcache_core import AsyncCache, Cache
-from agentcache_core.backend import AsyncBackend
+from agentcache_core.backend import AsyncBackend, Put
 from agentcache_core.clock import Clock, ManualClock
 from agentcache_core.errors import BackendError, BackendFull, BackendReadOnly, ConfigurationError
 from agentcache_core.policy.breaker import LONGEST_REST
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import AsyncBackendSuite, BackendSuite
+from agentcache_service.cacheapi import objects
 from agentcache_service.clock import FixedClock
 from agentcache_service.service import Service
 from agentcache_service.usage import quota
+from agentcache_service.usage.tables import UsageDay
 
 REQUEST = {"provider": "openai", "model": "gpt-5", "messages": [{"role": "user", "content": "What is a cache?"}]}
 
@@ -141,6 +144,53 @@ def test_what_the_remote_cache_stores_is_charged_and_refused_beyond_the_plan(
     assert backend.delete(b"a")
     with service.db.read() as session:
         assert quota.used(session, org_id, "hot_bytes", quota.STOCK) == 0
+    backend.close()
+
+
+def test_a_batch_reads_each_name_once_and_never_more_than_its_bound(
+    service: Service, live: LiveServer, account: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "MOST_BYTES", 10_000)
+    backend = RemoteBackend(live.url, namespace="storage", api_key=account[1], timeout=60)
+    names = [b"n%d" % number for number in range(12)]
+    backend.put_many([Put(name, name * 1000) for name in names])
+    reads: list[bytes] = []
+    read = service.engine.objects.get
+    monkeypatch.setattr(service.engine.objects, "get", lambda name: reads.append(name) or read(name))
+    stored = backend.get_many([*names, b"absent", *names])
+    assert [item.data if item else None for item in stored] == [
+        *(name * 1000 for name in names),
+        None,
+        *(name * 1000 for name in names),
+    ]
+    reads.clear()
+    page = backend._post("get", [names[0]] * 60)
+    assert [bool(item) for item in page] == [True] * 5 + [False] * 55  # 2,000 bytes each
+    assert len(reads) == 1
+    with service.db.read() as session:
+        service.meter.flush(everything=True)
+        sent = session.scalar(select(func.sum(UsageDay.bytes_out)))
+        charged = quota.used(session, account[0], "bandwidth_bytes", f"{service.clock.now():%Y-%m}")
+    assert sent == charged
+    backend.close()
+
+
+def test_a_batch_past_the_bandwidth_of_the_plan_answers_what_still_fits_and_then_refuses(
+    service: Service, live: LiveServer
+) -> None:
+    user = world.make_user(service, "ada")
+    org_id = world.make_org(service, user, plan="free")
+    key = world.make_key(service, org_id, user, use_in="cdn").headers["x-api-key"]
+    backend = RemoteBackend(live.url, namespace="cdn", api_key=key, timeout=60)
+    names = [b"a", b"b", b"c"]
+    backend.put_many([Put(name, name * 1000) for name in names])
+    limit = service.plans.by_name["free"].limits["bandwidth_bytes"]
+    assert limit is not None
+    with service.db.write() as session:
+        quota.take(session, org_id, "bandwidth_bytes", f"{service.clock.now():%Y-%m}", amount=limit - 2500, limit=None)
+    assert [bool(item) for item in backend._post("get", names)] == [True, True, False]
+    with pytest.raises(BackendFull, match="Bandwidth"):
+        backend.get_many(names)
     backend.close()
 
 

@@ -113,7 +113,7 @@ def read(
 ) -> Response:
     """One object's bytes, its version as ETag; 404 when there is none."""
     (stored,) = _room(request, caller, namespace).get([decoded(name)])
-    if stored is None:
+    if not stored:
         raise NotFound("There is no such object.")
     return Response(stored.data, media_type="application/octet-stream", headers={"ETag": _etag(stored.version)})
 
@@ -227,10 +227,11 @@ async def get_many(
     namespace: NamespaceHeader,
     caller: Principal = require("cache:read", by=("api_key",), namespaced=True),
 ) -> Response:
-    """Several objects in one round trip. Body: MessagePack list of names; answer: list of [data, version] or nil."""
+    """Several objects in one round trip. Body: MessagePack list of names; answer: list of [data, version], nil where
+    there is none, or false where the answer would grow too large: ask for those again."""
 
     def answer(room: Room, names: list[Any]) -> list[Any]:
-        return [None if stored is None else list(stored) for stored in room.get([_bytes(name) for name in names])]
+        return [list(stored) if stored else stored for stored in room.get([_bytes(name) for name in names])]
 
     return await _batched(request, caller, namespace, answer, writes=False)
 

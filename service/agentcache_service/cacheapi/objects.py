@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import select
 
@@ -21,7 +21,7 @@ from agentcache_core.backend import MAX_NAME, Stat, Stored
 from agentcache_core.errors import BackendFull, BackendReadOnly
 from agentcache_core.space import Space
 from agentcache_service.cacheapi.place import Place, admit_bytes, admit_request
-from agentcache_service.errors import Forbidden, NotFound, ServiceError
+from agentcache_service.errors import Forbidden, NotFound, QuotaExceeded, ServiceError
 from agentcache_service.identity.tables import Namespace
 from agentcache_service.principal import Principal
 from agentcache_service.usage import stock
@@ -29,6 +29,10 @@ from agentcache_service.usage import stock
 if TYPE_CHECKING:
     from agentcache_service.service import Service
 
+MOST_BYTES = 32 << 20
+"""The bytes one call reads at most, beyond its first object."""
+Later = Literal[False]
+LATER: Later = False
 _OWN, _LONG = b"/o/", b"/l/"
 _LONGEST_SHOWN = 120
 
@@ -115,26 +119,47 @@ class Room:
         own = self._prefix + _OWN
         return name[len(own) :] if name.startswith(own) else name
 
-    def get(self, names: list[bytes]) -> list[Stored | None]:
-        """What is stored under several names, in their order; entries count as requests, bytes as bandwidth."""
-        spots = [self.spot(name) for name in names]
-        for spot in spots:
-            if spot.is_entry:
-                self._count_request(spot)
-        found: list[Stored | None] = [self._service.engine.objects.get(spot.name) or None for spot in spots]
-        found = [
-            stored and Stored(stored.data[len(spot.label) :], stored.version)
-            for spot, stored in zip(spots, found, strict=True)
-        ]
-        size = sum(len(stored.data) for stored in found if stored is not None)
-        admit_bytes(self._service, self._place, size)
-        for spot, stored in zip(spots, found, strict=True):
-            sent = len(stored.data) if stored is not None else 0
-            hit = {"hits": int(stored is not None), "misses": int(stored is None)} if spot.is_entry else {}
-            self._service.meter.count(
-                self._place.org_id, spot.namespace, self._place.now, bytes_out=sent, bytes_saved=sent, **hit
-            )
-        return found
+    def get(self, names: Sequence[bytes]) -> list[Stored | Later | None]:
+        """What is stored under several names, in their order; entries count as requests, bytes as bandwidth.
+
+        Objects are read one by one, each name once, and admitted before the next is read, so a call holds at most
+        `MOST_BYTES` and one object. Names past that, or past the quota, are `LATER`: ask again. The first name is
+        always answered, or refused.
+        """
+        spots = {name: self.spot(name) for name in names}
+        known: dict[bytes, Stored | None] = {}
+        answers: list[Stored | Later | None] = []
+        size = 0
+        for name in names:
+            try:
+                if name not in known:
+                    known[name] = self._read(spots[name])
+                stored = known[name]
+                sent = len(stored.data) if stored is not None else 0
+                if answers and size + sent > MOST_BYTES:
+                    break
+                admit_bytes(self._service, self._place, sent)
+            except QuotaExceeded:
+                if not answers:
+                    raise
+                break
+            size += sent
+            self._count_sent(spots[name], stored)
+            answers.append(stored)
+        return answers + [LATER] * (len(names) - len(answers))
+
+    def _read(self, spot: Spot) -> Stored | None:
+        if spot.is_entry:
+            self._count_request(spot)
+        stored = self._service.engine.objects.get(spot.name)
+        return Stored(stored.data[len(spot.label) :], stored.version) if stored else None
+
+    def _count_sent(self, spot: Spot, stored: Stored | None) -> None:
+        sent = len(stored.data) if stored is not None else 0
+        hit = {"hits": int(stored is not None), "misses": int(stored is None)} if spot.is_entry else {}
+        self._service.meter.count(
+            self._place.org_id, spot.namespace, self._place.now, bytes_out=sent, bytes_saved=sent, **hit
+        )
 
     def _count_request(self, spot: Spot) -> None:
         admit_request(self._service, self._place)
