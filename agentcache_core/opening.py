@@ -12,11 +12,11 @@ from agentcache_core.events import Events
 from agentcache_core.guarding import AsyncGuarded, Circuit, Guarded
 from agentcache_core.near import NearTier
 from agentcache_core.runtime import Face
-from agentcache_core.settings import Settings
+from agentcache_core.settings import DEADLINE, Settings
 from agentcache_core.space import Space
 from agentcache_core.tier import StoredTier, Tier
 from agentcache_core.tiering import Tiers
-from agentcache_core.urls import Options, load_scheme, open_backend, parse_url
+from agentcache_core.urls import Options, StoreUrl, load_scheme, open_backend, parse_url
 
 Specs = Any
 """A URL, a `Tier`, a backend, or a list of these."""
@@ -73,15 +73,24 @@ def _open_memory(source: Any) -> NearTier:
     return opened  # type: ignore[no-any-return]  # a memory URL opens a NearTier, which is no backend
 
 
+def _deadline(url: StoreUrl, settings: Settings) -> float:
+    """What a call may take on the store of a URL: its own `timeout`; else what its scheme suggests, where the cache was
+    left at the usual deadline; else that of the cache."""
+    deadline = settings.deadline
+    if deadline == DEADLINE:
+        deadline = getattr(load_scheme(url.scheme), "DEADLINE", deadline)
+    return Options(url).duration("timeout", deadline)
+
+
 def _stored_tier(spec: Tier, settings: Settings, events: Events, face: Face, *, taken: set[str]) -> StoredTier:
     source = spec.url_or_backend
     deadline = settings.deadline
     if isinstance(source, str):
         url = parse_url(source)
-        name, deadline = url.shown, Options(url).duration("timeout", deadline)
+        name, deadline = url.shown, _deadline(url, settings)
 
         def open_store(wanted: Face) -> Any:
-            return open_backend(source, face=wanted, deadline=settings.deadline)
+            return open_backend(source, face=wanted, deadline=deadline)
     else:
         name = type(source).__name__
         kind: Face = "async" if inspect.iscoroutinefunction(getattr(source, "get", None)) else "blocking"

@@ -13,6 +13,8 @@ from agentcache_core.errors import ConfigurationError
 from agentcache_core.policy.freshness import Lifetime
 
 Mode = Literal["live", "record", "replay", "refresh", "off"]
+DEADLINE = 0.25
+"""The usual deadline, in seconds. A scheme that leads further away may suggest another in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Settings:
     secret: bytes | None = None
     keyring: Keyring | None = None
     max_staleness: float = 5.0
-    deadline: float = 0.25
+    deadline: float = DEADLINE
     inline_max: int = 16 * 1024
     strict: bool = False
     background: bool = True

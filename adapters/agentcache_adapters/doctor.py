@@ -11,16 +11,20 @@ from typing import Any
 from agentcache_adapters.finding import SKEW_SECONDS, Finding
 from agentcache_core import MISSING
 from agentcache_core.errors import AgentCacheError, ConfigurationError
-from agentcache_core.urls import StoreUrl, open_backend, parse_url
+from agentcache_core.urls import StoreUrl, load_scheme, open_backend, parse_url
 
+_ROUND_TRIPS = 4
 _PREFIX = b"agentcache-doctor/"
 
 
-def examine(url: str) -> list[Finding]:
+def examine(url: str, *, namespace: str = "") -> list[Finding]:
     """Look a store over by writing, reading and removing a name of its own. Raises `ConfigurationError` for a URL that
-    cannot work; everything else becomes a finding."""
+    cannot work; everything else becomes a finding. `namespace` is for `agentcache+https://`, whose key comes from the
+    environment."""
     place = parse_url(url)
     try:
+        if place.scheme.startswith("agentcache+"):
+            url, _tenant = load_scheme(place.scheme).sign_in(place, api_key=None, namespace=namespace, tenant="asked")
         backend: Any = open_backend(url)
     except ConfigurationError:
         raise
@@ -64,7 +68,7 @@ def _written(backend: Any, name: bytes) -> Iterator[Finding]:
         times.append(time.perf_counter() - before)
     same = stored is not MISSING and stored.data == b"x" * 1024
     yield Finding("write", "good" if same else "bad", "what was written is read back" if same else "reads differ")
-    yield Finding("latency", "good", f"a read of 1 KB takes {statistics.median(times) * 1000:.2f} ms (median of 9)")
+    yield _latency(statistics.median(times), backend)
     refused = backend.put(name, b"y", if_absent=True) is None
     replaced = backend.put(name, b"z", if_version=version, expires_at=expires) is not None
     if refused and replaced and backend.capabilities.conditional_put:
@@ -82,6 +86,15 @@ def _written(backend: Any, name: bytes) -> Iterator[Finding]:
             yield Finding("clock", "mind", f"{skew:+.1f} s from this machine", "let both keep time by NTP")
         elif stat.modified_at:
             yield Finding("clock", "good", f"within {SKEW_SECONDS:.0f} s of this machine")
+
+
+def _latency(seconds: float, backend: Any) -> Finding:
+    said = f"a read of 1 KB takes {seconds * 1000:.2f} ms (median of 9)"
+    limit = getattr(backend, "timeout", None)
+    if not isinstance(limit, float) or seconds * _ROUND_TRIPS < limit:
+        return Finding("latency", "good", said)
+    remedy = f"a call makes up to {_ROUND_TRIPS} requests: give the URL ?timeout={seconds * _ROUND_TRIPS * 2:.1f}s"
+    return Finding("latency", "mind", f"{said}; a call may take {limit:.3g} s", remedy)
 
 
 def _remove(backend: Any, name: bytes) -> None:

@@ -6,6 +6,9 @@
 The engine runs here; the service keeps opaque frames and charges them to the organization's quota. Keys are computed
 with the tenant that the service says the key belongs to, so that an entry set here is a hit of the service's own
 `/api/cache/get`, and the other way round.
+
+The service may be far away: a call has `DEADLINE` rather than the 250 ms of nearby stores (`?timeout=…` or another
+`deadline=` say otherwise), and the connection is made when the cache is opened, not by the first call.
 """
 
 from __future__ import annotations
@@ -37,8 +40,13 @@ from agentcache_core.urls import Face, Options, StoreUrl
 if TYPE_CHECKING:
     import httpx2
 
+DEADLINE = 5.0
+"""Seconds a call may take where neither the URL nor the cache says otherwise."""
+_CONNECT = 10.0
+_KEEP_ALIVE = 60.0
 _BATCH = 500
 _KEYS: dict[str, tuple[str, str]] = {}  # account mark of a URL -> (namespace, API key); keys never stand in URLs
+_CONNECTED: dict[str, RemoteBackend] = {}  # account mark -> the backend that asked for the tenant, until it is opened
 _ENVIRONMENT = "AGENTCACHE_API_KEY"
 
 
@@ -57,29 +65,35 @@ def sign_in(url: StoreUrl, *, api_key: str | None, namespace: str, tenant: str) 
     opened = url.text + ("&" if "?" in url.text else "?") + f"account={mark}"
     if tenant:
         return opened, tenant
-    backend = RemoteBackend(_base(url), namespace=namespace, api_key=key)
+    backend = RemoteBackend(_base(url), namespace=namespace, api_key=key, timeout=_seconds(Options(url)))
     try:
-        return opened, backend.tenant()
+        tenant = backend.tenant()
     except BackendError as problem:
+        backend.close()
         raise ConfigurationError(
             f"{url.shown} did not say whom this API key belongs to: {problem}. "
             "Is the service running? With tenant=… the cache opens without asking."
         ) from problem
-    finally:
-        backend.close()
+    _CONNECTED[mark] = backend
+    return opened, tenant
 
 
 def open_url(url: StoreUrl, *, face: Face) -> Backend | AsyncBackend:
-    """Open the backend a URL names; options: `timeout` (of one call, default 10s)."""
+    """Open the backend a URL names; options: `timeout` (of one call, default 5s)."""
     options = Options(url)
     mark = options.text("account")
-    seconds = options.duration("timeout", 10.0)
+    seconds = _seconds(options, url.deadline)
     options.finish()
     if mark not in _KEYS:
         raise ConfigurationError(f"{url.scheme}:// is opened by Cache(…, namespace=…, api_key=…)")
     namespace, key = _KEYS[mark]
-    backend = RemoteBackend(_base(url), namespace=namespace, api_key=key, timeout=seconds)
+    backend = _CONNECTED.pop(mark, None) or RemoteBackend(_base(url), namespace=namespace, api_key=key, timeout=seconds)
+    backend.timeout = seconds
     return backend if face == "blocking" else in_threads(backend)
+
+
+def _seconds(options: Options, deadline: float = 0.0) -> float:
+    return options.duration("timeout", max(deadline, DEADLINE))
 
 
 def _base(url: StoreUrl) -> str:
@@ -102,7 +116,8 @@ def _is_this_machine(host: str) -> bool:
 class RemoteBackend:
     """Storage behind the service's HTTP API. For threads; after a fork the child opens its own connections.
 
-    Conditional writes are ETag conditions. Trouble is a `BackendError`: the service away or overloaded
+    `timeout` is what waiting for an answer may take, in seconds; a connection may take `_CONNECT`. Conditional writes
+    are ETag conditions. Trouble is a `BackendError`: the service away or overloaded
     (`BackendUnavailable`), the quota used up (`BackendFull`), a key that may only read (`BackendReadOnly`).
     """
 
@@ -113,7 +128,7 @@ class RemoteBackend:
     ) -> None:
         self._base = base
         self._headers = {"X-API-Key": api_key, "X-Namespace": namespace}
-        self._timeout = timeout
+        self.timeout = timeout
         self._transport = transport
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
@@ -188,8 +203,18 @@ class RemoteBackend:
             more = page["more"]
 
     def get_many(self, names: Sequence[bytes]) -> list[Stored | Missing]:
-        found = self._batch("get", list(names))
-        return [MISSING if item is None else Stored(item[0], item[1]) for item in found]
+        found: list[Stored | Missing] = []
+        while len(found) < len(names):
+            before = len(found)
+            for item in self._post("get", list(names[before : before + _BATCH])):
+                if item is False:  # the answer would have grown too large: this and what follows is asked for again
+                    break
+                found.append(MISSING if item is None else Stored(item[0], item[1]))
+            if len(found) == before:
+                raise BackendError("the service's answer holds nothing that was asked for")
+        if not names:
+            self._connected()
+        return found
 
     def put_many(self, puts: Sequence[Put]) -> list[Version | None]:
         return self._batch("put", [[p.name, p.data, p.expires_at, p.if_absent, p.if_version] for p in puts])
@@ -207,13 +232,16 @@ class RemoteBackend:
     def _batch(self, verb: str, items: list[Any]) -> list[Any]:
         found: list[Any] = []
         for begin in range(0, len(items), _BATCH):
-            body = ormsgpack.packb(items[begin : begin + _BATCH])
-            answer = self._call("POST", f"/batches/{verb}", content=body)
-            _expect(answer, 200)
-            found.extend(ormsgpack.unpackb(answer.content))
+            found.extend(self._post(verb, items[begin : begin + _BATCH]))
         if not items:
             self._connected()
         return found
+
+    def _post(self, verb: str, items: list[Any]) -> list[Any]:
+        answer = self._call("POST", f"/batches/{verb}", content=ormsgpack.packb(items))
+        _expect(answer, 200)
+        answered: list[Any] = ormsgpack.unpackb(answer.content)
+        return answered
 
     def _connected(self) -> httpx2.Client:
         with self._lock:
@@ -232,10 +260,10 @@ class RemoteBackend:
         return httpx2.Client(
             base_url=f"{self._base}/api/v1",
             headers=self._headers,
-            timeout=self._timeout,
+            timeout=httpx2.Timeout(_CONNECT),
             transport=self._transport,
             trust_env=False,
-            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=_KEEP_ALIVE),
         )
 
     def _call(
@@ -244,10 +272,17 @@ class RemoteBackend:
         import httpx2
 
         client = self._connected()
+        limits = httpx2.Timeout(self.timeout, connect=max(self.timeout, _CONNECT))
         try:
-            return client.request(method, path, content=content, headers=headers)
+            try:
+                return client.request(method, path, content=content, headers=headers, timeout=limits)
+            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+                if method != "GET":
+                    raise
+            # a connection that was kept may have been closed by somebody on the way; a read is safe to ask again
+            return client.request(method, path, content=content, headers=headers, timeout=limits)
         except httpx2.TimeoutException as problem:
-            raise BackendUnavailable(f"{self._base} did not answer in time") from problem
+            raise BackendUnavailable(f"{self._base} did not answer within {self.timeout:.3g} s") from problem
         except (httpx2.HTTPError, RuntimeError) as problem:
             if self._closed:
                 raise BackendClosed("this backend is closed") from problem

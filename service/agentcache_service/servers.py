@@ -40,6 +40,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "log_config": None,
         "server_header": False,
         "timeout_graceful_shutdown": 5,
+        "timeout_keep_alive": 75,  # longer than clients keep a connection: a distant one pays for it in round trips
     }
 
 

@@ -17,15 +17,18 @@ _SIGNS = {"good": "[green]good[/green]", "mind": "[yellow]mind[/yellow]", "bad":
 
 
 def doctor(
-    urls: Annotated[list[str], typer.Argument(help="The stores: redis://…, s3://…, sqlite:///…", metavar="URL…")],
+    urls: Annotated[
+        list[str], typer.Argument(help="The stores: redis://…, s3://…, agentcache+https://…", metavar="URL…")
+    ],
+    namespace: Annotated[str, typer.Option(help="For agentcache+https://, with AGENTCACHE_API_KEY set.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Check connection, permissions, clock, version, bounds and durability. Exit status 1 when something is bad."""
+    """Check connection, permissions, latency, clock, version, bounds, durability. Exit status 1 if something is bad."""
     with failures():
         places = {url: parse_url(url).shown for url in urls}
         if any(url.startswith("memory:") for url in urls):
             raise fail("memory:// lives in the program that opened it; there is nothing to look over from outside")
-        findings = {places[url]: examine(url) for url in urls}
+        findings = {places[url]: examine(url, namespace=namespace) for url in urls}
     if as_json:
         print_json({place: [asdict(finding) for finding in found] for place, found in findings.items()})
     else:

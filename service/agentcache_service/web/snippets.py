@@ -61,7 +61,8 @@ _PYTHON = """
 from agentcache_core import Cache
 
 cache = Cache("agentcache+__URL__", namespace="__NS__", api_key="__KEY__")
-cache.set("hello", {"text": "stored once"}, ttl="7d")
+# A cache never fails your program: trouble is a miss. With durable=True, set raises and says what is wrong.
+cache.set("hello", {"text": "stored once"}, ttl="7d", durable=True)
 print(cache.get("hello"))
 """
 
