@@ -32,13 +32,14 @@ BESIDE, BESIDE_LATER = "SQLite", "PostgreSQL and Redis"
 FAR = "PostgreSQL and a Redis 200 ms away"
 _FAR_S = 0.2
 
-PROSE = """The two routes of the first comparison are asked in turn over one kept connection each; key check, rate limit, quota
-and figures are on. Throughput is that of a generator in a process of its own with 16 connections (160 where the
-store is far away). "A CPU-second" counts the processor time of the server processes alone: it says what a call
-costs whatever else the machine does, and equal figures for one and two workers say that they do not get in each
-other's way. Calls a second say what this machine had left for the servers: on two cores, two workers share them
-with the generator and with the database. Where the store is far away every call waits for it and processors are
-idle; only what the service itself makes calls wait for could then keep two workers from answering twice as many."""
+PROSE = """The two routes of the first comparison are asked in turn over one kept connection each; key check, rate
+limit, quota and figures are on. Throughput is that of a generator in a process of its own with 16
+connections (160 where the store is far away). "A CPU-second" counts the processor time of the server
+processes alone: it says what a call costs whatever else the machine does, and equal figures for one and
+two workers say that they do not get in each other's way. Calls a second say what this machine had left
+for the servers: on two cores, two workers share them with the generator and with the database. Where the
+store is far away every call waits for it and processors are idle; only what the service itself makes
+calls wait for could then keep two workers from answering twice as many."""
 
 
 def run(settings: Settings) -> Report:
