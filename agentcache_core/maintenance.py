@@ -37,7 +37,10 @@ EVERY: Final = 24 * 3600.0
 LEASE_SECONDS: Final = 600.0
 BAN_AGE: Final = 3600.0
 MOST_READ: Final = 10_000
-_SCHEMES: Final = {"rediss": "redis", "unix": "redis", "redis+cluster": "redis", "gs": "s3", "gcs": "s3", "az": "s3"}
+_SCHEMES: Final = {
+    **dict.fromkeys(("rediss", "unix", "redis+cluster", "rediss+cluster"), "redis"),
+    **dict.fromkeys(("gs", "gcs", "az"), "s3"),
+}
 
 
 @dataclass(slots=True)

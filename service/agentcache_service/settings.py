@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_COMMA_BEFORE_URL = r",(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)"
 
 
 def _state_home() -> Path:
@@ -90,7 +93,10 @@ class Settings(BaseSettings):
         if isinstance(values, dict):
             for name in ("cache_tiers", "cors_origins", "outgoing_allow", "previous_master_keys"):
                 if isinstance(values.get(name), str):
-                    values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
+                    # A tier's URL may hold commas of its own (`redis+cluster://a:7000,b:7000`).
+                    commas = _COMMA_BEFORE_URL if name == "cache_tiers" else ","
+                    parts = (part.strip().rstrip(",") for part in re.split(commas, values[name]))
+                    values[name] = [part for part in parts if part]
         return values
 
     @model_validator(mode="after")

@@ -39,6 +39,12 @@ def test_migrations_go_up_and_down_and_match_the_tables(any_database_url: str) -
     database.close()
 
 
+def test_the_url_of_a_tier_may_hold_commas_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tiers = ["memory://", "redis+cluster://one:7000,two:7000/?timeout=1s", "s3://bucket/prefix"]
+    monkeypatch.setenv("AGENTCACHE_SERVICE_CACHE_TIERS", f" {', '.join(tiers)},")
+    assert Settings(data_dir=tmp_path).cache_tiers == tiers
+
+
 def test_a_job_exists_exactly_if_its_change_was_committed(any_service: Service) -> None:
     with pytest.raises(RuntimeError), any_service.db.write() as session:  # noqa: PT012 - the block is the transaction
         jobs.enqueue(session, any_service.clock, "x")
