@@ -92,8 +92,8 @@ PEERS = {
 
 
 APART = {
-    "LangChain RedisCache": "langchain-community is no longer developed, and where it is installed LlamaIndex imports it "
-    "and warns; install it by hand to measure it",
+    "LangChain RedisCache": "langchain-community is no longer developed, and where it is installed LlamaIndex "
+    "imports it and warns; install it by hand to measure it",
 }
 """Why a peer is not installed with the others."""
 
