@@ -41,12 +41,13 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_config=None)
 @dataclass(frozen=True, slots=True)
 class Account:
     """A customer of the running service: where it listens, its key, its organization, the cookie of a browser that is
-    signed in, the service's folder and the process that was started."""
+    signed in, the key of another customer, the service's folder and the process that was started."""
 
     port: int
     key: str
     org_id: str
     cookie: str
+    other_key: str
     folder: Path
     pid: int
 
@@ -114,10 +115,11 @@ def service(
         }
         port = free_port()
         key, org_id, cookie = _customer(chosen, plan, limit_requests)
+        other_key, _, _ = _customer(chosen, plan, None, name="other")
         chosen |= {"port": str(port), "workers": str(workers)}
         environment = {f"AGENTCACHE_SERVICE_{name.upper()}": text for name, text in chosen.items()}
         with _process([sys.executable, "-m", "agentcache_service.cli", "serve"], port, **environment) as pid:
-            account = Account(port, key, org_id, cookie, Path(folder), pid)
+            account = Account(port, key, org_id, cookie, other_key, Path(folder), pid)
             _wait_for_all(account, workers)
             yield account
 
@@ -136,7 +138,9 @@ def _wait_for_all(account: Account, workers: int) -> None:
     raise RuntimeError("not every server process came up")
 
 
-def _customer(chosen: dict[str, str], plan: str, limit_requests: int | None) -> tuple[str, str, str]:
+def _customer(
+    chosen: dict[str, str], plan: str, limit_requests: int | None, *, name: str = "load"
+) -> tuple[str, str, str]:
     """A customer in the database of these settings: API key, organization, cookie."""
     from agentcache_service import schema
     from agentcache_service.identity import orgs
@@ -155,8 +159,8 @@ def _customer(chosen: dict[str, str], plan: str, limit_requests: int | None) -> 
     now = built.clock.now()
     user = User(
         id=new_id("usr"),
-        email="load@example.com",
-        username="load",
+        email=f"{name}@example.com",
+        username=name,
         first_name="",
         last_name="",
         password_hash=built.passwords.hash("a load of phrases"),

@@ -95,6 +95,8 @@ def test_bytes_travel_as_base64_or_raw_and_in_parts(api: TestClient) -> None:
     assert beyond.status_code == 416
     again = api.get("/api/cache/value", params={"key": "raw"}, headers={"if-none-match": whole.headers["etag"]})
     assert again.status_code == 304
+    charged = api.get("/api/stats").json()["month"]["bytes_out"]
+    assert charged == 2 * len(content) + 10  # by key, whole and in part: what was sent, and nothing for the 304 and 416
 
 
 @pytest.mark.parametrize(

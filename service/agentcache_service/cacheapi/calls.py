@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,12 @@ def get(
     *,
     max_age: float | None = None,
     semantic: bool | None = None,
+    sent: Callable[[Hit, bytes], int] | None = None,
 ) -> tuple[Hit | None, bytes]:
-    """Look one request up; the hit and its value as JSON (or, where it is bytes, as they are)."""
+    """Look one request up; the hit and its value as JSON (or, where it is bytes, as they are).
+
+    `sent` says how many bytes of a value go out, where that is not all of it: so many are charged.
+    """
     least = meaning.asked_for(service, place, semantic)
     control = CacheControl(max_age=max_age, semantic=False if least is None else None)
     view = service.engine.view(place.org_id, place.namespace)
@@ -79,15 +83,16 @@ def get(
         service.metrics.called("get", "miss")
         return None, b""
     body = hit.value if isinstance(hit.value, bytes) else _as_json(hit.value)
-    admit_bytes(service, place, len(body))
+    size = len(body) if sent is None else sent(hit, body)
+    admit_bytes(service, place, size)
     service.meter.count(
         place.org_id,
         place.namespace,
         place.now,
         hits=1,
         semantic_hits=int(hit.how == "semantic"),
-        bytes_out=len(body),
-        bytes_saved=len(body),
+        bytes_out=size,
+        bytes_saved=size,
         saved_micros=hit.saved.usd_micros,
     )
     service.metrics.called("get", hit.how)

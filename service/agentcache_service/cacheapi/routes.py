@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from agentcache_core.model import Hit
 from agentcache_service.cacheapi import calls, quick
 from agentcache_service.cacheapi.bodies import (
     MAX_TTL,
@@ -121,11 +122,17 @@ def get_raw(
 ) -> Response:
     """The raw body of a key, whole or by `Range`; 404 on a miss."""
     service, place = _place(request, caller, namespace)
-    hit, value = calls.get(service, place, key)
+    answers: list[Response] = []
+
+    def sent(hit: Hit, value: bytes) -> int:
+        media = "application/octet-stream" if isinstance(hit.value, bytes) else "application/json"
+        answers.append(ranged(request, value, media_type=media))
+        return len(answers[0].body)
+
+    hit, _ = calls.get(service, place, key, sent=sent)
     if hit is None:
         raise NotFound("There is no fresh entry under this key.")
-    media = "application/octet-stream" if isinstance(hit.value, bytes) else "application/json"
-    return ranged(request, value, media_type=media)
+    return answers[0]
 
 
 @router.post("/invalidate")

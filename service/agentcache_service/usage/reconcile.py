@@ -47,11 +47,13 @@ def _lost_items(service: Service, org_id: str, *, mend: bool) -> list[Difference
     """Items charged for that storage has no more: evicted, expired early, or removed behind our back."""
     with service.db.read() as session:
         rows = session.execute(
-            select(StoredItem.namespace, StoredItem.name, StoredItem.bytes, StoredItem.metric).where(
-                StoredItem.org_id == org_id, StoredItem.metric == "hot_bytes"
-            )
+            select(
+                StoredItem.namespace, StoredItem.name, StoredItem.bytes, StoredItem.metric, StoredItem.expires_at
+            ).where(StoredItem.org_id == org_id, StoredItem.metric == "hot_bytes")
         ).all()
-    lost = [row for row in rows if not row.name.startswith("h:") and not service.engine.has(bytes.fromhex(row.name))]
+    gone = [row for row in rows if not row.name.startswith("h:") and not service.engine.has(bytes.fromhex(row.name))]
+    now = service.clock.now()  # what has expired since this began is not lost, and swept by the next minute's job
+    lost = [row for row in gone if row.expires_at is None or row.expires_at > now]
     if mend and lost:
         with service.db.write() as session:
             stock.remove(session, org_id, [(row.namespace, row.name) for row in lost])
