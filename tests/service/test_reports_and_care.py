@@ -14,7 +14,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from agentcache_service import backup, cli
+from agentcache_service import cli
 from agentcache_service.areas import REPEATED, job_functions
 from agentcache_service.cacheapi import calls
 from agentcache_service.cacheapi.place import enter
@@ -194,30 +194,6 @@ def test_the_last_admin_of_others_cannot_leave_them_alone(client: TestClient, se
     here = world.sign_in(service, admin)
     answer = client.request("DELETE", "/api/account/me", json={"password": world.PASSWORD}, headers=here.headers)
     assert (answer.status_code, answer.json()["error"]) == (409, "last_admin")
-
-
-def test_a_restore_drill_brings_accounts_usage_and_entries_back(tmp_path: Path, clock: FixedClock) -> None:
-    first = make_service(make_settings(tmp_path / "first"), clock)
-    org_id = _org(first)
-    calls.put(first, _place(first, org_id), "k", {"kept": True})
-    archive = tmp_path / "backup.tar.gz"
-    assert {"service.db", "cache0.db"} <= set(backup.back_up(first.settings, archive, now=clock.now()))
-    calls.put(first, _place(first, org_id), "later", 1)
-    first.close()
-    assert archive.stat().st_mode & 0o777 == 0o600
-    settings = make_settings(tmp_path / "second")
-    backup.restore(settings, archive)
-    with pytest.raises(backup.CannotBackUp, match="exist already"):
-        backup.restore(settings, archive)
-    second = make_service(settings, clock)
-    view = second.engine.view(org_id, "storage")
-    assert view.get("k") == {"kept": True}
-    assert view.get("later", None) is None
-    with second.db.read() as session:
-        assert session.scalars(select(User.email)).one() == "ada@example.com"
-        assert quota.used(session, org_id, "hot_bytes", quota.STOCK) == len('{"kept":true}')
-    assert reconcile.run(second) == []
-    second.close()
 
 
 def test_an_admin_is_made_by_the_command_line_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
