@@ -50,6 +50,18 @@ def test_rotation_keeps_the_old_key_for_the_overlap_and_not_longer(
     assert _alive(service, new["key"], clock)
 
 
+def test_a_rotated_key_counts_again_when_its_successor_is_revoked(client: TestClient, service: Service) -> None:
+    user = world.make_user(service, "ada")
+    world.make_org(service, user, plan="free")  # one key
+    here = world.sign_in(service, user)
+    old = client.post("/api/keys", json={}, headers=here.headers).json()["details"]["id"]
+    new = client.post(f"/api/keys/{old}/rotate", json={"overlap_hours": 720}, headers=here.headers).json()
+    client.delete(f"/api/keys/{new['details']['id']}", headers=here.headers)
+    assert client.post("/api/keys", json={}, headers=here.headers).status_code == 402  # the old one works on
+    client.delete(f"/api/keys/{old}", headers=here.headers)
+    assert client.post("/api/keys", json={}, headers=here.headers).status_code == 201
+
+
 def test_a_revoked_key_is_dead_at_the_next_look(client: TestClient, service: Service, clock: FixedClock) -> None:
     user = world.make_user(service, "ada")
     world.make_org(service, user)

@@ -90,14 +90,8 @@ def empty(service: Service, claim: Claim) -> None:
             _forget_rows(service, session, org_id, name)
             service.engine.view(org_id, name).invalidate(namespace=name)
         own = [*claim.payload["own"], *_release(service, session, org_id, name, until=until)]
-    _delete(service, space.entries_prefix, removed_at)
+    remove_stored(service, space.entries_prefix, until=removed_at)
     objects.delete_own(service, space, own)
-
-
-def _delete(service: Service, prefix: bytes, removed_at: float) -> None:
-    store = service.engine.objects
-    for stat in [stat for stat in store.scan(prefix) if stat.modified_at <= removed_at]:
-        store.delete(stat.name, if_version=stat.version)
 
 
 def remove_stored(service: Service, prefix: bytes, *, until: float | None = None) -> None:
@@ -112,6 +106,6 @@ def remove_stored(service: Service, prefix: bytes, *, until: float | None = None
         try:
             for stat in list(backend.scan(prefix)):
                 if until is None or stat.modified_at <= until:
-                    backend.delete(stat.name)
+                    backend.delete(stat.name, if_version=stat.version)
         finally:
             backend.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from agentcache_service import audit
@@ -99,14 +99,11 @@ def _working(service: Service) -> tuple[ColumnElement[bool], ...]:
     return (ApiKey.revoked_at.is_(None), ApiKey.expires_at.is_(None) | (ApiKey.expires_at > now))
 
 
-def _alive(service: Service) -> tuple[ColumnElement[bool], ...]:
-    """Working, and not replaced: what counts against the plan. A key has one working predecessor at most."""
-    return (*_working(service), ApiKey.replaced_by.is_(None))
-
-
 def _living_count(session: Session, service: Service, org_id: str) -> int:
-    query = select(func.count()).select_from(ApiKey).where(ApiKey.org_id == org_id, *_alive(service))
-    return session.scalar(query) or 0
+    """The keys a plan counts. A rotated key and its successor are one, as long as the successor works."""
+    query = select(ApiKey.id, ApiKey.replaced_by).where(ApiKey.org_id == org_id, *_working(service))
+    successors = dict(session.execute(query).all())
+    return sum(successor not in successors for successor in successors.values())
 
 
 def list_keys(session: Session, org_id: str) -> Sequence[ApiKey]:
