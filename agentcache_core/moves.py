@@ -18,7 +18,7 @@ from agentcache_core.clock import Clock
 from agentcache_core.errors import CorruptFrame
 from agentcache_core.policy.placement import Access, Item, Move
 from agentcache_core.runtime import Runtime
-from agentcache_core.space import Space
+from agentcache_core.space import Generation, Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.store.ledger import ASSET_KIND, PREFIX_SIZE, Ledger
 from agentcache_core.tier import StoredTier
@@ -159,15 +159,21 @@ class Mover:
 
     async def _copy(self, name: bytes, source: StoredTier, target: StoredTier) -> bool:
         now = self._clock.now()
+        known = await self._generation(name)
         record = await self._record(name, source)
-        if record is None or record.kind == TOMBSTONE:
+        if record is None or record.kind == TOMBSTONE or known is None or record.lineage != known.lineage:
             return False
         if record.expires_at is not None and record.expires_at <= now:
             return False
         if target is not self._authority and not target.takes(record.size):
             return False
-        if source is not self._authority and not await self._stands(name, record):
+        if source is self._authority:
+            # It stood there after every change known before it was read, and its copy says so.
+            record = replace(record, confirmed=max(known.seq, record.seq))
+        elif not await self._stands(name, record):
             return False
+        elif target is self._authority:
+            record = replace(record, confirmed=None)
         if record.blob is not None:
             try:
                 payload = await source.blobs(self._rt, self._space).get(record.blob)
@@ -180,18 +186,16 @@ class Mover:
     async def _stands(self, name: bytes, record: EntryRecord) -> bool:
         """Whether a copy of a tier that is not the authority is known not to have missed an overwrite or a removal. The
         generation is read after the copy was."""
+        generation = await self._generation(name)
+        return generation is not None and record.lineage == generation.lineage and record.rank >= generation.lost
+
+    async def _generation(self, name: bytes) -> Generation | None:
         found = await self._authority.store(self._rt.face).get(name[:PREFIX_SIZE] + b"/g")
         try:
-            generation = decode_generation(found.data) if found else None
+            return decode_generation(found.data) if found else None
         except CorruptFrame:
-            return False
-        return generation is not None and record.lineage == generation.lineage and record.seq >= generation.lost
+            return None
 
     async def _record(self, name: bytes, tier: StoredTier) -> EntryRecord | None:
         stored = await tier.store(self._rt.face).get(name)
-        if not stored:
-            return None
-        try:
-            return tier.decode(self._space, name, stored)
-        except CorruptFrame:
-            return None
+        return await tier.record_in(self._rt, self._space, name, stored) if stored else None

@@ -109,6 +109,39 @@ def test_an_entry_that_was_deleted_while_a_tier_was_away_does_not_come_back_by_b
     assert opened(cold, clock).get("key") is MISSING
 
 
+def test_what_is_promoted_after_a_tier_missed_a_write_is_served_by_that_tier(clock: ManualClock) -> None:
+    warm, cold = Warm(clock=clock), DictBackend(clock=clock)
+    away = FaultyBackend(warm)
+    cache = opened([away, cold], clock)
+    cache.set("other", 1)
+    busy(cold, clock)
+    away.fail()
+    cache.set("other", 2)  # which that tier misses
+    after = opened([warm, cold], clock)
+    assert after.maintain(policy=HOT).moved == 1
+    hit = opened([warm, cold], clock).lookup("key")
+    assert hit is not None
+    assert hit.tier == "Warm"
+
+
+def test_a_copy_of_a_middle_tier_is_not_moved_up_when_it_may_have_missed_a_write(clock: ManualClock) -> None:
+    class Middle(DictBackend):
+        """A tier in between."""
+
+    hot, middle, cold = Warm(clock=clock), Middle(clock=clock), DictBackend(clock=clock)
+    away = FaultyBackend(middle)
+    cache = opened([away, cold], clock)
+    cache.set("key", "old")
+    for _ in range(20):
+        assert opened(cold, clock).get("key") == "old"
+    away.fail()
+    cache.set("key", "new")
+    after = opened([hot, middle, cold], clock)
+    move = Move(next(stat.name for stat in cold.scan(b"") if b"/e/" in stat.name), 3, "promote", 1, 0, "", 0.0)
+    assert not moved(after, move, clock)
+    assert after.get("key") == "new"
+
+
 def test_an_entry_whose_blob_is_lost_is_left_where_it_is_and_is_no_trouble(clock: ManualClock) -> None:
     warm, cold = Warm(clock=clock), DictBackend(clock=clock)
     busy(cold, clock, LARGE)
