@@ -84,6 +84,7 @@ class StoreUrl:
         parts = urlsplit(self.text)
         if (
             "@" in parts.query
+            or ("@" in parts.netloc and self.scheme in _LOCAL)
             or ("@" in parts.path and self.scheme not in _LOCAL)
             or (parts.netloc[:1] == ":" and "@" not in parts.netloc and self.path.strip("/0123456789"))
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from agentcache_service.errors import ErrorBody
 
 Said = dict[int | str, dict[str, Any]]
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 class Body(BaseModel):
@@ -18,15 +20,19 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
 
     @model_validator(mode="after")
-    def _without_nul(self) -> Self:
-        """Refuse texts with a NUL, which PostgreSQL cannot hold. A field of any type is content and not looked into."""
+    def _storable_texts(self) -> Self:
+        """Refuse texts with a NUL, which PostgreSQL cannot hold, or a lone surrogate, which UTF-8 cannot. A field of any
+        type is content and not looked into."""
         for name in self.model_fields_set & type(self).model_fields.keys():
             if type(self).model_fields[name].annotation is Any:
                 continue
             value = getattr(self, name)
             texts = value if isinstance(value, list) else [value]
-            if any(isinstance(text, str) and "\0" in text for text in texts):
-                raise ValueError(f"{name} holds a NUL character")
+            for text in texts:
+                if isinstance(text, str) and "\0" in text:
+                    raise ValueError(f"{name} holds a NUL character")
+                if isinstance(text, str) and not text.isascii() and _LONE.search(text):
+                    raise ValueError(f"{name} holds a lone surrogate")
         return self
 
 

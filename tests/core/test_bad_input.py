@@ -32,7 +32,7 @@ def cache() -> Iterator[Cache]:
     ("build", "named"),
     [
         (lambda: Cache("nosuch://x"), r"nosuch.*memory.*sqlite"),
-        (lambda: Cache("rediss+cluster://x"), "rediss"),
+        (lambda: Cache("rediss+sentinel://x"), "rediss"),
         (lambda: Cache("just words"), "just words"),
         (lambda: Cache(""), "URL|url|empty"),
         (lambda: Cache([]), "tier"),

@@ -118,5 +118,5 @@ def test_a_store_that_raises_anything_never_fails_the_caller() -> None:
 
 def test_a_circuit_gives_large_writes_their_time() -> None:
     circuit = Circuit("x", deadline=0.25, monotonic=ManualClock().monotonic, told=lambda _: None)
-    assert circuit.grace((b"name", b"")) == pytest.approx(0.0, abs=0.01)
-    assert circuit.grace((b"name", bytes(4 << 20))) == pytest.approx(2.0, abs=0.01)
+    assert circuit.grace("put", (b"name", b"")) == pytest.approx(0.0, abs=0.01)
+    assert circuit.grace("put", (b"name", bytes(4 << 20))) == pytest.approx(2.0, abs=0.01)

@@ -213,7 +213,8 @@ def _body(given: dict[str, str], kind: str) -> ListingBody:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise Unprocessable(f"{str(first['loc'][0]).replace('_', ' ').capitalize()}: {first['msg']}") from None
+        field = str(first["loc"][0]).replace("_", " ").capitalize() + ": " if first["loc"] else ""
+        raise Unprocessable(field + first["msg"]) from None
 
 
 @router.get("/listings/new")
