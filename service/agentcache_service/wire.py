@@ -21,8 +21,8 @@ class Body(BaseModel):
 
     @model_validator(mode="after")
     def _storable_texts(self) -> Self:
-        """Refuse texts with a NUL, which PostgreSQL cannot hold, or a lone surrogate, which UTF-8 cannot. A field of any
-        type is content and not looked into."""
+        """Refuse texts with a NUL, which PostgreSQL cannot hold, or a lone surrogate, which UTF-8 cannot. A field of
+        any type is content and not looked into."""
         for name in self.model_fields_set & type(self).model_fields.keys():
             if type(self).model_fields[name].annotation is Any:
                 continue
