@@ -194,8 +194,9 @@ class Options:
     def __init__(self, url: StoreUrl) -> None:
         self._url = url
         self._known: list[str] = []
-        # An unescaped & makes the rest of a password an option of its own.
-        self._discreet = any(name in CREDENTIALS for name in url.options)
+        # An unescaped & makes the rest of a password an option of its own; where not even the host may be shown, no
+        # option may either.
+        self._discreet = url.shown.endswith("://…") or any(name in CREDENTIALS for name in url.options)
 
     def text(self, name: str, default: str = "") -> str:
         """The option as it stands."""
