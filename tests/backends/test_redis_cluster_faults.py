@@ -3,6 +3,8 @@ one of ours and arrives in time, a promoted replica is found without a restart, 
 
 from __future__ import annotations
 
+import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -198,6 +200,24 @@ def test_a_connection_closed_between_two_calls_goes_unnoticed(whole: RedisCluste
         for node in whole.nodes:
             node.ask("CLIENT", "KILL", "TYPE", "normal")
         call()
+
+
+def test_many_tasks_in_trouble_ask_for_the_topology_once(whole: RedisCluster) -> None:
+    names = [name + b"/%d" % number for name in _names(whole).values() for number in range(100)]
+
+    async def scenario() -> None:
+        backend = open_backend(f"{whole.url}?timeout=10s", face="async")
+        await asyncio.gather(*(backend.put(name, name) for name in names))  # type: ignore[misc]  # the asynchronous form
+        for node in whole.nodes:
+            node.ask("CLIENT", "KILL", "TYPE", "normal")
+            node.ask("CONFIG", "RESETSTAT")
+        found = await asyncio.gather(*(backend.get(name) for name in names))  # type: ignore[arg-type]
+        assert [stored and stored.data for stored in found] == names
+        await backend.close()  # type: ignore[misc]
+
+    asyncio.run(scenario())
+    told = [re.search(r"cmdstat_cluster:calls=(\d+)", node.ask("INFO", "commandstats")) for node in whole.nodes]
+    assert sum(int(each[1]) for each in told if each) <= 10
 
 
 def test_the_first_nodes_of_the_url_may_be_gone(whole: RedisCluster, open_store: Open) -> None:

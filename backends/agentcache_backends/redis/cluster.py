@@ -115,7 +115,7 @@ class Cluster:
         self._seeds = settings.seeds
         self._suspects: set[Node] = set()
         self._told_by: Node | None = None
-        self._learned_at = 0.0
+        self._learned_at = self._busy_until = 0.0
         self.topology: Topology = NOWHERE
         self.doubtful = True
         """Whether the topology is to be learned before it is next relied on."""
@@ -130,7 +130,7 @@ class Cluster:
             if turn > 2:
                 await ways.pause(_PAUSE)
             if self.doubtful:
-                await self.learn(ways, until)
+                await self._look(ways, until)
             by_node = self._sorted(pending)
             errands = [_errand(node, asked) for node, asked in by_node.items()]
             outcomes = await ways.exchange(errands, until if turn or len(errands) > 1 else None)
@@ -212,6 +212,19 @@ class Cluster:
             part.failed, part.asking = (node, trouble), False
             part.node = part.node if part.slot < 0 else None
         return parts
+
+    async def _look(self, ways: Ways, until: float) -> None:
+        """Learn the topology, unless another thread or task is doing so: then wait for it. In trouble all come here at
+        once, and telling costs a node about a millisecond."""
+        while self._busy_until > time.monotonic() and time.monotonic() < until:
+            await ways.pause(_PAUSE / 5)
+            if not self.doubtful:
+                return
+        self._busy_until = until
+        try:
+            await self.learn(ways, until)
+        finally:
+            self._busy_until = 0.0
 
     async def learn(self, ways: Ways, until: float | None = None) -> Topology:
         """Ask the nodes for the topology until one tells. Raises a `BackendError` when none does."""

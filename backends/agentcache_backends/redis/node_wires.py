@@ -36,7 +36,10 @@ class NodeWire(Wire):
             connection = self._connection
             connection.socket_timeout = _within(self._timeout, until)
             connection.socket_connect_timeout = _within(self._connect_timeout, until)
-            self._open()
+            try:
+                self._open()
+            finally:  # `quick` opens it with the usual timeouts
+                connection.socket_timeout, connection.socket_connect_timeout = self._timeout, self._connect_timeout
         try:
             self._socket.settimeout(_within(self._timeout, until))
             self._socket.sendall(packed)
