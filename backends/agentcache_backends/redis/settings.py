@@ -74,10 +74,6 @@ def settings_of(url: StoreUrl) -> Settings:
     options = Options(url)
     is_socket = url.scheme == "unix"
     path = url.path.strip("/")
-    if not is_socket and "@" in url.path:
-        raise ConfigurationError(
-            f"the user name or password in the {url.scheme}:// URL holds a character that must be percent-encoded"
-        )
     if is_socket and not path:
         raise ConfigurationError("unix:// needs the path of a socket, such as unix:///run/redis/redis.sock")
     is_cluster = url.scheme.endswith("+cluster")
