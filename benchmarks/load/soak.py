@@ -101,7 +101,7 @@ def _reconciled(account: Account) -> int:
     """How many differences the service's own recount finds, by its command."""
     environment = {**os.environ, "AGENTCACHE_SERVICE_DATA_DIR": str(account.folder)}
     command = [sys.executable, "-m", "agentcache_service.cli", "reconcile"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600, check=False)
     last = next(line for line in done.stdout.splitlines() if line.startswith("usage: ") and "differences" in line)
     return int(last.split()[1])
 

@@ -89,3 +89,13 @@ def test_the_page_holds_ratios_and_goals_and_no_times(tmp_path: Path) -> None:
     assert "`memory`: agentcache, bytes" in text
     assert "python -m benchmarks plain memory" in text
     assert " ns" not in text
+
+
+def test_a_page_takes_in_what_an_earlier_run_printed(tmp_path: Path) -> None:
+    earlier, page = tmp_path / "earlier.json", tmp_path / "page.md"
+    earlier.write_text(benchmarks("plain", "--small", "--json").stdout, encoding="utf-8")
+    done = benchmarks("memory", "--small", "--page", str(page), "--and", str(earlier))
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = page.read_text(encoding="utf-8")
+    assert text.index("## memory") < text.index("## plain")
+    assert "--and earlier.json (python -m benchmarks plain --json)" in text
