@@ -186,7 +186,7 @@ class Computation:
         if is_immutable(value):
             return Result(value, packed=False)
         try:
-            return Result(self.writer.pack(value, wish), packed=True)
+            return Result(await self.writer.packed(rt, value, wish), packed=True)
         except UnstorableValue:
             return Result(value, packed=False)
 

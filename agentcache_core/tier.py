@@ -29,7 +29,7 @@ from agentcache_core.keys import Key
 from agentcache_core.policy.freshness import Duration, seconds_of
 from agentcache_core.runtime import Face, Immediate, Runtime, offload_of
 from agentcache_core.space import Space
-from agentcache_core.store.blobs import Blobs
+from agentcache_core.store.blobs import OFFLOAD_FROM, Blobs
 from agentcache_core.store.dictionaries import load_all, load_one
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
 from agentcache_core.units import parse_size
@@ -238,7 +238,10 @@ class StoredTier:
         if not stored:
             return None
         try:
-            record = self.decode(space, name, stored)
+            if rt.face == "async" and len(getattr(stored, "data", b"")) >= OFFLOAD_FROM:
+                record = await rt.offload(lambda: self.decode(space, name, stored))
+            else:
+                record = self.decode(space, name, stored)
         except MissingDictionary as error:
             if not await self._learned(rt, space, error.number):
                 await self.discard_corrupt(rt, space, name, stored, error)
@@ -354,7 +357,7 @@ class StoredTier:
             for index, (key, record) in enumerate(entries):
                 name = space.entry_name(key)
                 placed = await self._placed(rt, space, record)
-                sealed = self.encode(space, name, placed)
+                sealed = await self._encoded(rt, space, name, placed)
                 old = over[index] if over else None
                 absent = old is None if over else if_absent
                 puts.append(Put(name, sealed, expires_at=record.expires_at, if_absent=absent, if_version=old))
@@ -367,9 +370,15 @@ class StoredTier:
     ) -> Version | None:
         """The blob first, where the payload is one; then the entry that names it."""
         record = await self._placed(rt, space, record)
-        sealed = self.encode(space, name, record)
+        sealed = await self._encoded(rt, space, name, record)
         version: Version | None = await self.store(rt.face).put(name, sealed, expires_at=record.expires_at, **condition)
         return version
+
+    async def _encoded(self, rt: Runtime, space: Space, name: bytes, record: EntryRecord) -> bytes:
+        if rt.face == "async" and len(record.payload or b"") >= OFFLOAD_FROM:
+            sealed: bytes = await rt.offload(lambda: self.encode(space, name, record))
+            return sealed
+        return self.encode(space, name, record)
 
     async def _placed(self, rt: Runtime, space: Space, record: EntryRecord) -> EntryRecord:
         """The record with its payload put where it belongs: inline, or stored as a blob."""

@@ -10,7 +10,7 @@ from typing import Any
 from agentcache_core.allowance import each_request, replenish
 from agentcache_core.background import Background
 from agentcache_core.behind import Behind
-from agentcache_core.codec.serialize import Serializer, dumps, is_immutable
+from agentcache_core.codec.serialize import Serializer, dumps, is_bulky, is_immutable
 from agentcache_core.cuts import Cuts
 from agentcache_core.errors import BackendError, NotWritten, UnstorableValue
 from agentcache_core.events import Events
@@ -72,6 +72,13 @@ class Writer:
         """The payload of a value; `UnstorableValue` where it would not come back equal in type and value."""
         return dumps(value, serializers=self.known(wish))
 
+    async def packed(self, rt: Runtime, value: Any, wish: Wish) -> bytes:
+        """`pack`, on a thread where it would hold up an event loop for long."""
+        if rt.face == "async" and is_bulky(value):
+            packed: bytes = await rt.offload(lambda: self.pack(value, wish))
+            return packed
+        return self.pack(value, wish)
+
     async def store(
         self,
         rt: Runtime,
@@ -113,7 +120,7 @@ class Writer:
         proof: Proof | None,
     ) -> bool:
         keep_object = self.tiers.local and is_immutable(value)
-        payload = None if keep_object else self.pack(value, wish)
+        payload = None if keep_object else await self.packed(rt, value, wish)
         computed = stamp is not None
         if stamp is None:
             answer = await self.tiers.stamp(rt, space, wish.tags, fresh=True)
@@ -181,7 +188,7 @@ class Writer:
                     for (key, value), request in zip(pairs, asked, strict=True)
                 ]
             )
-        payloads = [self.pack(value, wish) for _, value in pairs]
+        payloads = [await self.packed(rt, value, wish) for _, value in pairs]
         stamp = await self.tiers.stamp(rt, space, wish.tags, fresh=True)
         if isinstance(stamp, Trouble):
             return sum(self.not_written(space, key, wish, stamp.error) for key, _ in pairs)

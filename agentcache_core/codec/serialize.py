@@ -20,6 +20,9 @@ from agentcache_core.errors import CorruptFrame, UnstorableValue
 MAX_DEPTH: Final = 250
 """How deep containers may nest in a stored value. The reader's own bound is 1,022, set by the MessagePack decoder."""
 
+BULKY: Final = 256 * 1024
+MOST_LOOKED_AT: Final = 4000
+
 MARKED: Final = b"\xc1"
 TUPLE, SET, FROZENSET, USER = 16, 17, 18, 19
 
@@ -36,6 +39,7 @@ _OPTIONS: Final = (
 # (0xcb 0x7f.. / 0xcb 0xff..), or a bytearray, memoryview or foreign extension object written as `bin` or `ext`.
 # Text may hold them too; then the walk below merely runs for nothing.
 _SUSPECTS: Final = (b"\xcb\x7f", b"\xcb\xff", *(bytes([code]) for code in (*range(0xC4, 0xCA), *range(0xD4, 0xD9))))
+_CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 _ATOMS: Final = frozenset({type(None), bool, int, str, bytes})
 
 
@@ -104,6 +108,30 @@ def loads(payload: bytes, *, serializers: Sequence[Serializer] = ()) -> object:
         return ormsgpack.unpackb(payload, ext_hook=scalars.read)
     except (ValueError, TypeError, ArithmeticError, RecursionError) as problem:
         raise CorruptFrame(f"the payload is not a stored value: {problem}") from problem
+
+
+def is_bulky(value: object) -> bool:
+    """Whether packing a value takes long enough to be done on another thread: by the size of its texts and the number
+    of its items, looking at no more than `MOST_LOOKED_AT` of them."""
+    size, looked_at = 0, 0
+    waiting: list[Any] = [value]
+    while waiting:
+        item = waiting.pop()
+        looked_at += 1
+        kind = item.__class__
+        if kind is str or kind is bytes:
+            size += len(item)
+            if size > BULKY:
+                return True
+            continue
+        if kind is dict:
+            item = item.values()
+        elif kind not in _CONTAINERS:
+            continue
+        if looked_at + len(waiting) + len(item) > MOST_LOOKED_AT:
+            return True
+        waiting.extend(item)
+    return False
 
 
 def is_immutable(value: object) -> bool:
