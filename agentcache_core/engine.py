@@ -109,6 +109,17 @@ class Engine:
             raise ReplayMiss(await self._nearest(rt, space, key, request))
         return None
 
+    async def lookup_stale(self, rt: Runtime, space: Space, key: Key, wish: Wish) -> Hit | None:
+        """The stored answer that is past its time and within its `stale_while_revalidate`: for callers who compute
+        elsewhere, and have just looked for a fresh one in vain."""
+        seen = await self.look(rt, space, key, wish)
+        if seen is None:
+            return None
+        found, state = seen
+        until = None if found.record.stale_at is None else found.record.stale_at + found.record.stale_while_revalidate
+        within = until is not None and self._now() < until
+        return self._hit(space, key, found, state, wish) if within or state is Freshness.FRESH else None
+
     async def _similar(
         self,
         rt: Runtime,
@@ -220,6 +231,7 @@ class Engine:
             saved=record.cost,
             tags=tuple(tag for tag, _ in record.tags),
             ttl=None if record.stale_at is None else record.stale_at - now,
+            content_type=record.content_type,
         )
 
     def served(self, space: Space, found: Found, state: Freshness, wish: Wish) -> Any:

@@ -109,7 +109,8 @@ class Decision:
 @dataclass(frozen=True, slots=True)
 class Hit:
     """An answer from the cache. `age` is seconds since it was stored; `saved` what the avoided computation cost;
-    `similarity` and `decision` are set for semantic hits only; `tier` names where it was found."""
+    `similarity` and `decision` are set for semantic hits only; `tier` names where it was found; `content_type` is what
+    the answer was stored with."""
 
     value: Any
     how: Literal["exact", "semantic"] = "exact"
@@ -121,6 +122,7 @@ class Hit:
     decision: Decision | None = None
     tags: tuple[str, ...] = ()
     ttl: float | None = None
+    content_type: str | None = None
     _report: Any = field(default=None, repr=False, compare=False)
 
     def report(self, *, correct: bool) -> None:

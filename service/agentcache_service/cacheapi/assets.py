@@ -18,7 +18,7 @@ from agentcache_core.errors import CorruptFrame
 from agentcache_core.store.reading import AssetReader
 from agentcache_service.cacheapi.place import Place
 from agentcache_service.cacheapi.tables import AssetRecord
-from agentcache_service.errors import NotFound
+from agentcache_service.errors import Forbidden, NotFound
 from agentcache_service.identity import orgs
 from agentcache_service.orm import new_id
 from agentcache_service.usage import quota, stock
@@ -58,6 +58,8 @@ def store(
     """Keep a file under a key. Equal content of the organization is neither stored nor charged again, and has one
     address; a key that held other content before leaves that content's address."""
     require_feature(place.plan, "multimodal", public_url=service.settings.public_url)
+    if place.settings.get("assets") is False:
+        raise Forbidden("This namespace takes no assets: its setting assets is false.", code="assets_off")
     digest, size = digest_of(file)
     expires_at = None if ttl is None else place.now + timedelta(seconds=ttl)
     object_key = _object_key(key)
@@ -185,19 +187,18 @@ def open_asset(service: Service, rows: Sequence[AssetRecord]) -> tuple[AssetReco
     raise NotFound("There is no such asset.")
 
 
-def blocks(reader: AssetReader, first: int, last: int) -> Iterator[bytes]:
-    """The bytes from `first` to `last`, both included, block by block; closes the reader.
+def blocks(reader: AssetReader, first: int, length: int) -> Iterator[bytes]:
+    """`length` bytes from `first`, block by block; closes the reader.
 
     The first block is read before this returns, so that content which was lost is found out before an answer begins.
     """
     reader.seek(first)
-    left = last - first + 1
     try:
-        opening = reader.read(min(_BLOCK, left)) or b""
+        opening = reader.read(min(_BLOCK, length)) or b""
     except CorruptFrame:
         reader.close()
         raise NotFound("There is no such asset.") from None
-    return _rest(reader, opening, left)
+    return _rest(reader, opening, length)
 
 
 def _rest(reader: AssetReader, block: bytes, left: int) -> Iterator[bytes]:

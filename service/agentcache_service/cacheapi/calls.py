@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_TTL = 7 * 24 * 3600
 LONGEST_TTL = 10 * 365 * 86400
+_STALE = "stale_while_revalidate_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def get(
         raise Unprocessable(f"This request has no key: {problem}", code="unkeyable") from None
     if hit is not None and hit.similarity is not None and least is not None and hit.similarity < least:
         hit = None  # near enough for the installation, not for this namespace
+    if hit is None and place.settings.get(_STALE):
+        hit = service.engine.stale(view, request, control)
     service.market.tap.note(
         place.org_id,
         request,
@@ -169,6 +172,7 @@ def put(
 ) -> StoredAnswer:
     """Store one value: its bytes are reserved first, then kept or given back."""
     seconds = min(float(place.settings.get("ttl_s", DEFAULT_TTL)) if ttl is None else ttl, LONGEST_TTL)
+    longer = float(place.settings.get(_STALE, 0))
     expires_at = place.now + timedelta(seconds=seconds)
     payload = value if isinstance(value, bytes) else _payload(value)
     view = service.engine.view(place.org_id, place.namespace)
@@ -183,7 +187,7 @@ def put(
         "hot_bytes",
         len(payload),
         hashlib.sha256(payload).hexdigest(),
-        expires_at,
+        expires_at + timedelta(seconds=longer),
     )
     hold = stock.reserve(service, item)
     try:
@@ -191,6 +195,7 @@ def put(
             request,
             value,
             ttl=seconds,
+            stale_while_revalidate=longer,
             tags=tags,
             sources=sources,
             cost=cost,

@@ -7,8 +7,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from agentcache_core import Cache, Semantic
+from agentcache_core import Cache, CacheControl, Semantic
 from agentcache_core.invalidation import ByNamespace, ByPattern, ByTag, Selector, selects
+from agentcache_core.model import Hit
 from agentcache_core.runtime import BLOCKING, drive
 from agentcache_core.space import Space
 from agentcache_core.store.entries import EntryRecord
@@ -78,6 +79,12 @@ class CacheEngine:
     def now(self) -> float:
         """The engine's wall clock, in seconds: what its stores stamp objects with."""
         return self.cache._core.tiers.clock.now()
+
+    def stale(self, view: Cache, request: object, control: CacheControl) -> Hit | None:
+        """The entry of a request that is past its time and may still be served, for a look-up that found none fresh."""
+        core = view._core
+        wish = view._wish(control=control)
+        return drive(core.engine.lookup_stale(BLOCKING, view._space, view.key(request), wish))
 
     def has(self, name: bytes) -> bool:
         """True when storage has something alive under this name."""

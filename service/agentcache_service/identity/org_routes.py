@@ -45,17 +45,22 @@ class OrgBody(Body):
 
 
 class NodeBody(Body):
-    """A node: a preset's name (or `custom`) and settings that differ from it."""
+    """A node: a preset's name (or `custom`) and settings that differ from it.
+
+    `version` is needed only to move a node the namespace has to the preset's newest version.
+    """
 
     preset: str = Field(max_length=60)
     settings: dict[str, bool | int | float] = Field(default_factory=dict, max_length=20)
+    version: int | None = Field(default=None, ge=1, le=1000)
 
 
 class NodeView(BaseModel):
-    """A node of a namespace."""
+    """A node of a namespace: the version of the preset it was given, and the newest there is."""
 
     preset: str
     version: int
+    newest_version: int
     settings: dict[str, Any]
 
 
@@ -133,7 +138,10 @@ def _org_view(service: Service, org: Org, caller: Principal) -> OrgView:
 def _namespace_view(row: Namespace, *, read_only: bool) -> NamespaceView:
     return NamespaceView(
         name=row.name,
-        nodes=[NodeView.model_validate(node) for node in row.nodes],
+        nodes=[
+            NodeView.model_validate({**node, "newest_version": presets.newest_version(node["preset"])})
+            for node in row.nodes
+        ],
         settings=presets.effective(row.nodes),
         read_only=read_only,
         created_at=row.created_at,

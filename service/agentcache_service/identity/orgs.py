@@ -138,9 +138,14 @@ def _namespace(org_id: str, name: str, nodes: Sequence[str], *, at: datetime) ->
 def edit_nodes(
     service: Service, session: Session, principal: Principal, *, name: str, nodes: Sequence[Mapping[str, Any]]
 ) -> Namespace:
-    """Replace a namespace's nodes: `[{"preset", "settings"}]`, settings overriding the preset's."""
+    """Replace a namespace's nodes: `[{"preset", "settings", "version"}]`, settings overriding the preset's.
+
+    A preset the namespace has already keeps its version unless the newest is named.
+    """
     row = namespace(session, principal.tenant, name)
-    row.nodes = [presets.as_stored(str(node["preset"]), node.get("settings") or {}) for node in nodes]
+    row.nodes = [
+        presets.chosen_anew(row.nodes, str(node["preset"]), node.get("settings"), node.get("version")) for node in nodes
+    ]
     _note_edit(service, session, principal, name)
     return row
 

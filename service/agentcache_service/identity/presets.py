@@ -67,18 +67,13 @@ def nodes() -> Mapping[str, Node]:
 
 
 _TEN_YEARS = 315_360_000
-_BOUNDS: Mapping[str, tuple[int, int]] = {
-    "ttl_s": (1, _TEN_YEARS),
-    "stale_while_revalidate_s": (0, _TEN_YEARS),
-    "inline_max_bytes": (0, 1 << 20),
-}
-_SWITCHES = frozenset({"assets", "deduplicate", "listen"})
-_SETTINGS = sorted({*_BOUNDS, *_SWITCHES, "semantic"})
+_BOUNDS: Mapping[str, tuple[int, int]] = {"ttl_s": (1, _TEN_YEARS), "stale_while_revalidate_s": (0, _TEN_YEARS)}
+_SETTINGS = sorted({*_BOUNDS, "assets", "semantic"})
 
 
 def _is_setting(name: str, value: object) -> bool:
-    """Whole numbers within their bounds, switches, and for `semantic` a similarity of at least 0.5 or false."""
-    if name in _SWITCHES:
+    """Whole numbers within their bounds, a switch, and for `semantic` a similarity of at least 0.5 or false."""
+    if name == "assets":
         return isinstance(value, bool)
     if name == "semantic":
         return value is False or (isinstance(value, int | float) and value is not True and 0.5 <= value <= 1)
@@ -108,9 +103,33 @@ def as_stored(preset: str, settings: Mapping[str, Any] | None = None) -> dict[st
     }
 
 
+def chosen_anew(
+    stored: Sequence[Mapping[str, Any]], preset: str, settings: Mapping[str, Any] | None, version: int | None
+) -> dict[str, Any]:
+    """The form of a node that a namespace is given, where `stored` is what it has.
+
+    A preset it has already keeps its version; `version` names the newest to move to it. Raises `Unprocessable`.
+    """
+    newest = as_stored(preset, settings)
+    known = next((entry for entry in stored if entry["preset"] == preset), newest)
+    if version in (None, known["version"]):
+        return {**newest, "version": known["version"], "base": known.get("base", newest["base"])}
+    if version != newest["version"]:
+        raise Unprocessable(
+            f"The node {preset!r} can have version {known['version']} or {newest['version']}.", code="node_version"
+        )
+    return newest
+
+
+def newest_version(preset: str) -> int:
+    """The version a namespace that chooses this preset today is given."""
+    node = nodes().get(preset)
+    return node.version if node else 1
+
+
 def effective(stored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The settings a namespace's nodes amount to: the first node that says something decides, the namespace's own
-    settings win over every preset."""
+    settings win over every preset. What an older version said and nothing heeds any longer is left out."""
     result: dict[str, Any] = {}
     for entry in stored:
         node = nodes().get(entry["preset"])
@@ -118,4 +137,4 @@ def effective(stored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         result = {**said, **result}
     for entry in stored:
         result.update(entry.get("settings") or {})
-    return result
+    return {name: value for name, value in result.items() if name in _SETTINGS}

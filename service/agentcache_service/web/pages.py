@@ -35,11 +35,10 @@ def effects(settings: Mapping[str, Any]) -> list[str]:
         told.append(f"matched by meaning from {settings['semantic']:.2f}")
     elif "semantic" in settings:
         told.append("exact matches only")
-    for name, phrase in {"assets": "large bodies as assets", "deduplicate": "stored once", "listen": "listens"}.items():
-        if settings.get(name):
-            told.append(phrase)
-    if "stale_while_revalidate_s" in settings:
-        told.append(f"served {span(settings['stale_while_revalidate_s'])} longer while refreshing")
+    if "assets" in settings:
+        told.append("takes assets" if settings["assets"] else "no assets")
+    if settings.get("stale_while_revalidate_s"):
+        told.append(f"served {span(settings['stale_while_revalidate_s'])} longer as stale")
     return told
 
 
