@@ -150,3 +150,27 @@ def test_content_that_storage_lost_is_a_404_before_anything_is_sent(stand: Stand
     for stat in list(stand.service.engine.objects.scan(space.blobs_prefix)):
         stand.service.engine.objects.delete(stat.name)
     assert stand.api.get(_path(asset)).status_code == 404
+
+
+def test_a_signed_link_may_be_embedded_by_pages_of_others_and_nothing_else_may(stand: Stand) -> None:
+    asset = _upload(stand.api, "k", b"image")
+    link = asset["signed_url"].removeprefix("http://testserver")
+    assert stand.api.get(link).headers["cross-origin-resource-policy"] == "cross-origin"
+    assert stand.api.get(_path(asset)).headers["cross-origin-resource-policy"] == "same-origin"
+    assert stand.api.get("/").headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_head_tells_of_an_asset_what_get_would_and_sends_and_charges_nothing(stand: Stand) -> None:
+    asset = _upload(stand.api, "k", b"0123456789")
+    for path in (_path(asset), asset["signed_url"].removeprefix("http://testserver")):
+        told = stand.api.head(path)
+        assert (told.status_code, told.content, told.headers["content-length"]) == (200, b"", "10")
+        assert told.headers["etag"] == stand.api.get(path).headers["etag"]
+        part = stand.api.head(path, headers={"range": "bytes=2-4"})
+        assert (part.status_code, part.headers["content-range"]) == (206, "bytes 2-4/10")
+        assert stand.api.get(path, headers={"if-none-match": told.headers["etag"]}).status_code == 304
+        assert stand.api.get(path, headers={"range": "bytes=99-"}).status_code == 416
+    stand.service.meter.flush(everything=True)
+    with stand.service.db.read() as session:
+        sent = quota.used(session, stand.org_id, "bandwidth_bytes", f"{stand.clock.now():%Y-%m}")
+    assert sent == 20  # the two whole downloads

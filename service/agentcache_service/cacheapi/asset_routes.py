@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from agentcache_service.cacheapi import assets
 from agentcache_service.cacheapi.place import Place, admit_bytes, admit_request, enter
-from agentcache_service.cacheapi.ranges import parse_range
+from agentcache_service.cacheapi.ranges import part_of, part_response
 from agentcache_service.cacheapi.tables import AssetRecord
 from agentcache_service.errors import ServiceError
 from agentcache_service.identity import orgs
@@ -92,6 +91,7 @@ def _answer(service: Service, stored: assets.StoredAsset) -> AssetAnswer:
     )
 
 
+@router.head("/api/assets/{asset_id}", include_in_schema=False)
 @router.get("/api/assets/{asset_id}", response_class=Response, responses=DOWNLOAD)
 def download(asset_id: str, request: Request, caller: Principal = require("cache:read", by=("api_key",))) -> Response:
     """The content, whole or by `Range`."""
@@ -103,6 +103,7 @@ def download(asset_id: str, request: Request, caller: Principal = require("cache
     return _send(request, service, rows)
 
 
+@router.head("/assets/{asset_id}", include_in_schema=False)
 @router.get("/assets/{asset_id}", response_class=Response, responses=DOWNLOAD)
 def download_by_link(
     asset_id: str,
@@ -116,33 +117,23 @@ def download_by_link(
     assets.check_link(service, asset_id, expires, signature)
     with service.db.read() as session:
         rows = assets.find(session, asset_id, org_id=None, namespaces=None, now=service.clock.now())
-    return _send(request, service, rows)
+    # a link is given to others to be used in their pages, so pages of other origins may embed what it answers
+    return _send(request, service, rows, Cross_Origin_Resource_Policy="cross-origin")
 
 
-def _send(request: Request, service: Service, rows: Sequence[AssetRecord]) -> Response:
+def _send(request: Request, service: Service, rows: Sequence[AssetRecord], **headers: str) -> Response:
     row, reader = assets.open_asset(service, rows)
-    etag = f'"{row.content_hash[:32]}"'
-    headers = {
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, max-age=60",
-        "Content-Disposition": "attachment",
-    }
-    if etag in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers=headers)
-    wanted = parse_range(request.headers.get("range"), row.size)
-    if request.headers.get("if-range", etag) != etag:
-        wanted = None
-    if isinstance(wanted, str):
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{row.size}"})
-    first, last = wanted or (0, row.size - 1)
-    content = assets.blocks(reader, first, last)
-    _admit(service, row, last - first + 1)
-    headers["Content-Length"] = str(last - first + 1)
-    if wanted is not None:
-        headers["Content-Range"] = f"bytes {first}-{last}/{row.size}"
-    status = 200 if wanted is None else 206
-    return StreamingResponse(content, status, headers, row.mime_type)
+    part = part_of(request, size=row.size, etag=f'"{row.content_hash[:32]}"')
+    content = assets.blocks(reader, part.first, part.length)
+    _admit(service, row, part.length)
+    return part_response(
+        part,
+        content,
+        media_type=row.mime_type,
+        Cache_Control="private, max-age=60",
+        Content_Disposition="attachment",
+        **headers,
+    )
 
 
 def _admit(service: Service, row: AssetRecord, size: int) -> None:

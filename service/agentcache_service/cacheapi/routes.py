@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -20,7 +21,7 @@ from agentcache_service.cacheapi.bodies import (
 )
 from agentcache_service.cacheapi.door import Door
 from agentcache_service.cacheapi.place import Place, admit_request, enter
-from agentcache_service.cacheapi.ranges import ranged
+from agentcache_service.cacheapi.ranges import Part, in_blocks, part_of, part_response
 from agentcache_service.errors import BadRequest, NotFound, Unprocessable
 from agentcache_service.matrix import Row, for_keys
 from agentcache_service.policy import require
@@ -113,6 +114,7 @@ async def put_raw(
     return await run_in_threadpool(store)
 
 
+@router.head("/value", include_in_schema=False)
 @router.get("/value", response_class=Response, responses=DOWNLOAD)
 def get_raw(
     request: Request,
@@ -120,19 +122,20 @@ def get_raw(
     key: Annotated[str, Query(min_length=1, max_length=2048)],
     caller: Principal = require("cache:read", by=("api_key",), namespaced=True),
 ) -> Response:
-    """The raw body of a key, whole or by `Range`; 404 on a miss."""
+    """The raw body of a key, whole or by `Range`, with the content type it was stored with; 404 on a miss."""
     service, place = _place(request, caller, namespace)
-    answers: list[Response] = []
+    parts: list[Part] = []
 
-    def sent(hit: Hit, value: bytes) -> int:
-        media = "application/octet-stream" if isinstance(hit.value, bytes) else "application/json"
-        answers.append(ranged(request, value, media_type=media))
-        return len(answers[0].body)
+    def sent(_hit: Hit, body: bytes) -> int:
+        parts.append(part_of(request, size=len(body), etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"'))
+        return parts[0].length
 
-    hit, _ = calls.get(service, place, key, sent=sent)
+    hit, value = calls.get(service, place, key, sent=sent)
     if hit is None:
         raise NotFound("There is no fresh entry under this key.")
-    return answers[0]
+    media = (hit.content_type or "application/octet-stream") if isinstance(hit.value, bytes) else "application/json"
+    (part,) = parts
+    return part_response(part, in_blocks(value, part), media_type=media, Content_Disposition="attachment")
 
 
 @router.post("/invalidate")
