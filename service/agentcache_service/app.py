@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,10 +14,10 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
-from agentcache_service.areas import REPEATED, ROUTER_MODULES, job_functions
+from agentcache_service.areas import REPEATED, ROUTER_MODULES, SLOW_JOBS, job_functions
 from agentcache_service.cacheapi.quick import QuickGet
 from agentcache_service.errors import RESPONSES, install_error_shape
-from agentcache_service.jobs import Worker
+from agentcache_service.jobs import JobFunction, Repeated, Worker
 from agentcache_service.logs import configure_logs
 from agentcache_service.market import forwarding
 from agentcache_service.middleware import BodyLimit, Observe, SecurityHeaders, Unbroken
@@ -150,18 +150,35 @@ def flush_until(service: Service, stopping: threading.Event, *, pause: float = 0
 
 
 def work_until(service: Service, stopping: threading.Event, *, pause: float = 0.5) -> None:
-    """The worker's loop: repeated jobs are planted, due jobs done, troubles told and survived."""
-    done = service.metrics.jobs
-    worker = Worker(
-        service.db,
-        service.clock,
-        job_functions(service),
-        told=lambda kind, outcome: done.labels(kind, outcome).inc(),
+    """The workers' loops: repeated jobs are planted, due jobs done, troubles told and survived.
+
+    Jobs that may be slow have a worker of their own, in a thread beside this one.
+    """
+    functions = job_functions(service)
+    slow = {kind: function for kind, function in functions.items() if kind in SLOW_JOBS}
+    quick = {kind: function for kind, function in functions.items() if kind not in SLOW_JOBS}
+    beside = threading.Thread(
+        target=_work, args=(service, stopping, slow, (), pause), name="agentcache-slow-worker", daemon=True
     )
+    beside.start()
+    _work(service, stopping, quick, REPEATED, pause)
+    beside.join(timeout=25)
+
+
+def _work(
+    service: Service,
+    stopping: threading.Event,
+    functions: Mapping[str, JobFunction],
+    repeated: tuple[Repeated, ...],
+    pause: float,
+) -> None:
+    done = service.metrics.jobs
+    worker = Worker(service.db, service.clock, functions, told=lambda kind, outcome: done.labels(kind, outcome).inc())
     while not stopping.is_set():
         try:
-            worker.plant(REPEATED)
-            worker.run_due()
+            worker.plant(repeated)
+            while not stopping.is_set() and worker.run_one():
+                pass
         except Exception as error:  # noqa: BLE001 - a database that is away for a while must not end the worker
             _log.error("worker trouble", error=repr(error)[:500])
             stopping.wait(5)

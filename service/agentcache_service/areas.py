@@ -13,7 +13,7 @@ from typing import Protocol
 
 from fastapi import APIRouter
 
-from agentcache_service import operations_routes
+from agentcache_service import operations_routes, retention
 from agentcache_service.cacheapi import (
     asset_routes,
     listener_routes,
@@ -22,6 +22,7 @@ from agentcache_service.cacheapi import (
     prewarm,
     prewarm_routes,
     removal,
+    schedules,
 )
 from agentcache_service.cacheapi import routes as cache_routes
 from agentcache_service.identity import (
@@ -113,11 +114,21 @@ REPEATED: tuple[Repeated, ...] = (
     Repeated(SWEEP, every_minute),
     # cacheapi
     Repeated(listeners.TICK, every_minute),
+    Repeated(schedules.TICK, every_minute),
+    # what has served its purpose
+    Repeated(retention.PURGE, hourly),
     # market
     *market_jobs.REPEATED,
     # money
     *money_jobs.REPEATED,
 )
+
+
+SLOW_JOBS = frozenset(
+    {prewarm.PREWARM, listeners.CHECK, delivery.DELIVER, privacy.WIPE, removal.EMPTY, *market_jobs.SLOW}
+)
+"""Jobs that wait for other people's servers, or take as long as somebody has stored things: a worker of their own does
+them, so that mails, sweeps and books never wait for them."""
 
 
 def job_functions(service: Service) -> Mapping[str, JobFunction]:
@@ -134,9 +145,11 @@ def job_functions(service: Service) -> Mapping[str, JobFunction]:
         SWEEP: partial(sweep, service),
         listeners.TICK: partial(listeners.tick, service),
         listeners.CHECK: partial(listeners.check, service),
+        schedules.TICK: partial(schedules.tick, service, prewarm.PREWARM),
         prewarm.PREWARM: partial(prewarm.run, service),
         removal.EMPTY: partial(removal.empty, service),
-        delivery.DELIVER: partial(delivery.deliver, service),
+        retention.PURGE: partial(retention.purge, service, [job.kind for job in REPEATED if job.slot is every_minute]),
+        delivery.DELIVER: partial(delivery.deliver, service, partial(listeners.webhook_gone, service)),
     }
     functions.update(market_jobs.jobs(service))
     functions.update(money_jobs.jobs(service))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,18 @@ def normalise_url(url: str) -> str:
     return url
 
 
+def make_private(path: Path) -> None:
+    """Make an empty file that only its owner may read (0600), or take others' rights from one that is there. SQLite
+    gives its write-ahead log and its journal the rights of the file."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
 class Database:
     """Transactions over one engine.
 
@@ -40,7 +54,7 @@ class Database:
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("the service needs a database file: sqlite:////path/to/service.db")
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(Path(parsed.database))
             options["connect_args"] = _SQLITE
         else:
             options["pool_pre_ping"] = True

@@ -33,6 +33,15 @@ class Retry(Exception):
         self.delay = delay
 
 
+class GiveUp(Exception):
+    """Raised by a job's function that will never succeed: it ends as failed, and is not tried again by itself."""
+
+
+class Continue(Exception):
+    """Raised by a job's function that has done a slice of its work and wants to go on after others had a turn. It
+    finds how far it was in its progress."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A job this worker holds until `lease_until`; `token` proves it."""
@@ -47,7 +56,10 @@ class Claim:
 
 
 class JobFunction(Protocol):
-    """What does a job. Called outside any transaction; may be called twice, so it must be repeatable."""
+    """What does a job. Called outside any transaction; may be called twice, so it must be repeatable.
+
+    A function with a true `forgets` leaves no payload behind once its job has ended.
+    """
 
     def __call__(self, claim: Claim) -> None: ...
 
@@ -117,9 +129,16 @@ def waiting(database: Database, clock: Clock, *, since: timedelta = timedelta())
         return int(session.scalar(query) or 0)
 
 
-def finish(database: Database, clock: Clock, held: Claim) -> bool:
-    """Mark a held job done; False when the lease was lost to another worker."""
-    return _close(database, held, state="done", finished_at=clock.now(), last_error=None)
+def finish(database: Database, clock: Clock, held: Claim, *, forget: bool = False) -> bool:
+    """Mark a held job done, and with `forget` empty its payload; False when the lease was lost to another worker."""
+    left = {"payload": {}} if forget else {}
+    return _close(database, held, state="done", finished_at=clock.now(), last_error=None, **left)
+
+
+def give_up(database: Database, clock: Clock, held: Claim, *, reason: str, forget: bool = False) -> bool:
+    """Mark a held job failed for good."""
+    left = {"payload": {}} if forget else {}
+    return _close(database, held, state="failed", finished_at=clock.now(), last_error=reason, **left)
 
 
 def postpone(database: Database, clock: Clock, held: Claim, *, delay: timedelta, reason: str) -> bool:
@@ -127,10 +146,22 @@ def postpone(database: Database, clock: Clock, held: Claim, *, delay: timedelta,
     return _close(database, held, state="queued", run_at=clock.now() + delay, last_error=reason)
 
 
-def fail(database: Database, clock: Clock, held: Claim, *, reason: str) -> bool:
+def resume_later(database: Database, clock: Clock, held: Claim) -> bool:
+    """Give a held job back to be gone on with at once; the slice that was done counts as no attempt."""
+    return _close(database, held, state="queued", run_at=clock.now(), attempts=Job.attempts - 1)
+
+
+def progress_of(database: Database, held: Claim) -> Mapping[str, Any]:
+    """What an earlier slice or attempt of a job has published."""
+    with database.read() as session:
+        found = session.scalar(select(Job.progress).where(Job.id == held.id))
+    return found or {}
+
+
+def fail(database: Database, clock: Clock, held: Claim, *, reason: str, forget: bool = False) -> bool:
     """Count a failure: again with growing delay, or `failed` for good after the last attempt."""
     if held.attempt >= MAX_ATTEMPTS:
-        return _close(database, held, state="failed", finished_at=clock.now(), last_error=reason)
+        return give_up(database, clock, held, reason=reason, forget=forget)
     return postpone(database, clock, held, delay=timedelta(seconds=5 * 4 ** (held.attempt - 1)), reason=reason)
 
 
@@ -215,9 +246,16 @@ class Worker:
         held = claim(self._database, self._clock, kinds=list(self._functions))
         if held is None:
             return False
-        outcome = "done"
+        outcome, function = "done", self._functions[held.kind]
+        forget = bool(getattr(function, "forgets", False))
         try:
-            self._functions[held.kind](held)
+            function(held)
+        except Continue:
+            outcome = "continued"
+            resume_later(self._database, self._clock, held)
+        except GiveUp as ended:
+            outcome = "failed"
+            give_up(self._database, self._clock, held, reason=str(ended), forget=forget)
         except Retry as again:
             outcome = "postponed"
             postpone(self._database, self._clock, held, delay=again.delay, reason=str(again))
@@ -225,9 +263,9 @@ class Worker:
             outcome = "failed"
             _log.warning("job failed", job=held.id, kind=held.kind, attempt=held.attempt, error=repr(error)[:500])
             reason = without_secrets(f"{type(error).__name__}: {error}")
-            fail(self._database, self._clock, held, reason=reason[:500])
+            fail(self._database, self._clock, held, reason=reason[:500], forget=forget)
         else:
-            finish(self._database, self._clock, held)
+            finish(self._database, self._clock, held, forget=forget)
         if self._told is not None:
             self._told(held.kind, outcome)
         return True

@@ -272,7 +272,9 @@ def _unsealed(vault: Vault, sealed: str) -> dict[str, Any]:
 
 
 class SendMail:
-    """The job that delivers one queued mail."""
+    """The job that delivers one queued mail. Its sealed content goes with the delivery."""
+
+    forgets = True
 
     def __init__(self, transport: Transport, vault: Vault, *, sender: str) -> None:
         self._transport = transport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,10 @@ from agentcache_service.errors import ErrorBody
 
 Said = dict[int | str, dict[str, Any]]
 _LONE = re.compile("[\ud800-\udfff]")
+Number = Annotated[float, Field(strict=True)]
+"""A JSON number; "60" and true are none."""
+Whole = Annotated[int, Field(strict=True)]
+"""A whole JSON number."""
 
 
 class Body(BaseModel):

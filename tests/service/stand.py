@@ -27,6 +27,7 @@ class Web(SafeClient):
     pages: dict[str, Fetched] = field(default_factory=dict)
     posts: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     hook_status: int = 200
+    looks: int = 0
 
     def check(self, url: str) -> None:
         if ".example" not in url:
@@ -45,6 +46,7 @@ class Web(SafeClient):
         if method == "POST":
             self.posts.append((url, dict(headers or {}), body))
             return Fetched(url, self.hook_status, {}, b"")
+        self.looks += 1
         if url not in self.pages:
             raise FetchFailed("no answer")
         page = self.pages[url]

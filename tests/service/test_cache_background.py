@@ -10,8 +10,9 @@ import pytest
 from service_stand import Stand, stand_in
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from agentcache_service.cacheapi import prewarm
+from agentcache_service.cacheapi import schedules
 from agentcache_service.clock import FixedClock
+from agentcache_service.identity.tables import Org
 
 
 @pytest.fixture
@@ -91,6 +92,70 @@ def test_a_webhook_that_is_not_taken_comes_again_with_the_same_id_and_is_given_u
     assert len({headers["webhook-id"] for _, headers, _ in stand.web.posts}) == 1
 
 
+def test_a_receiver_that_answers_410_is_called_no_more_and_the_listener_says_so(stand: Stand) -> None:
+    stand.web.show(PAGE, b"one")
+    made = _register(stand, webhook="https://hooks.example/in")
+    stand.web.hook_status = 410
+    for content in (b"two", b"three"):
+        stand.web.show(PAGE, content)
+        stand.turn(minutes=11)
+    assert len(stand.web.posts) == 1
+    (row,) = stand.api.get("/api/listeners").json()
+    assert (row["webhook"], bool(row["webhook_gone_at"])) == ("https://hooks.example/in", True)
+    (told,) = stand.api.get(f"/api/listeners/{made['listener']}/deliveries").json()
+    assert (told["state"], told["trouble"]) == ("failed", "answered 410: the receiver wants no more")
+
+
+def test_failed_deliveries_are_listed_and_sent_again_with_their_id(stand: Stand) -> None:
+    stand.web.show(PAGE, b"one")
+    path = f"/api/listeners/{_register(stand, webhook='https://hooks.example/in')['listener']}/deliveries"
+    stand.web.show(PAGE, b"two")
+    stand.web.hook_status = 500
+    stand.turn(minutes=11)
+    (waiting,) = stand.api.get(path).json()
+    assert (waiting["state"], waiting["attempts"], waiting["trouble"]) == ("queued", 1, "answered 500")
+    again = f"{path}/{waiting['delivery']}/replay"
+    assert stand.api.post(again).status_code == 409
+    for _ in range(40):
+        stand.clock.advance(hours=6)
+        stand.worker.run_due()
+    (failed,) = stand.api.get(path).json()
+    assert (failed["state"], failed["attempts"], failed["trouble"]) == ("failed", 10, "answered 500")
+    stand.web.hook_status = 200
+    assert stand.api.post(again).json()["state"] == "queued"
+    stand.worker.run_due()
+    (done,) = stand.api.get(path).json()
+    assert (done["state"], done["trouble"]) == ("done", None)
+    assert len({headers["webhook-id"] for _, headers, _ in stand.web.posts}) == 1
+    elsewhere = stand.key(namespaces=["cdn"], use_in="cdn")
+    assert elsewhere.get(path).status_code == 404
+    assert elsewhere.post(again).status_code == 404
+
+
+def test_listeners_pause_while_the_plan_has_none_and_go_on_when_it_has(stand: Stand) -> None:
+    stand.web.show(PAGE, b"one")
+    _register(stand, webhook="https://hooks.example/in")
+    _fill(stand)
+
+    def move_to(plan: str) -> None:
+        with stand.service.db.write() as session:
+            session.get_one(Org, stand.org_id).plan = plan
+
+    move_to("free")
+    stand.web.show(PAGE, b"two")
+    looked = stand.web.looks
+    stand.turn(minutes=11)
+    stand.turn(minutes=60)
+    assert (stand.web.looks, stand.web.posts, _has(stand, "tagged")) == (looked, [], True)
+    (row,) = stand.api.get("/api/listeners").json()
+    assert row["trouble"] == "Paused: the Free plan does not include listeners."
+    move_to("pro")
+    stand.turn(minutes=61)
+    assert (len(stand.web.posts), _has(stand, "tagged")) == (1, False)
+    (row,) = stand.api.get("/api/listeners").json()
+    assert (row["trouble"], row["freshness"]) == (None, "fresh")
+
+
 def test_freshness_goes_from_fresh_to_stale_to_expired_when_the_address_is_silent(stand: Stand) -> None:
     stand.web.show(PAGE, b"one")
     _register(stand)
@@ -156,5 +221,5 @@ def test_schedules_that_are_wrong_or_too_frequent_are_refused(stand: Stand, sche
 
 
 def test_nightly_is_three_in_the_morning(clock: FixedClock) -> None:
-    at = prewarm.next_run(prewarm.cron_of("nightly"), clock.now())
+    at = schedules.next_run(schedules.cron_of("nightly"), clock.now())
     assert f"{at:%Y-%m-%d %H:%M}" == "2026-01-16 03:00"

@@ -7,16 +7,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, Field, model_validator
+from sqlalchemy import update
 
 from agentcache_service.cacheapi import listeners
 from agentcache_service.cacheapi.place import enter
 from agentcache_service.cacheapi.tables import Listener
+from agentcache_service.jobs import enqueue
+from agentcache_service.jobs_tables import Job
 from agentcache_service.matrix import Row, for_keys
 from agentcache_service.orm import new_id
 from agentcache_service.policy import check_namespace, require
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
-from agentcache_service.wire import Body, Done
+from agentcache_service.webhooks import delivery
+from agentcache_service.wire import Body, Done, Whole
 
 router = APIRouter(prefix="/api/listeners", tags=["listeners"])
 
@@ -25,7 +29,7 @@ class ListenerBody(Body):
     """An address to watch. `tags` or `pattern` say what a change invalidates (besides entries with this source)."""
 
     url: str = Field(min_length=1, max_length=2048)
-    check_interval: int = Field(default=3600, ge=1, le=30 * 86400, description="seconds, at least 60")
+    check_interval: Whole = Field(default=3600, ge=1, le=30 * 86400, description="seconds, at least 60")
     namespace: str | None = Field(default=None, max_length=64, description="default: the header's")
     tags: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=50)
     pattern: str | None = Field(default=None, min_length=1, max_length=2048)
@@ -56,10 +60,24 @@ class ListenerView(BaseModel):
     tags: list[str]
     pattern: str | None
     webhook: str | None
+    webhook_gone_at: datetime | None = Field(description="when its receiver answered 410; it is called no more")
     freshness: str
     checked_at: datetime | None
     changed_at: datetime | None
     trouble: str | None
+
+
+class DeliveryView(BaseModel):
+    """One call of a webhook: queued, running, done or failed."""
+
+    delivery: str
+    event: str
+    url: str
+    state: str
+    attempts: int
+    trouble: str | None
+    created_at: datetime
+    next_attempt_at: datetime | None
 
 
 NamespaceHeader = Annotated[str, Header(alias="X-Namespace", min_length=1, max_length=64)]
@@ -113,6 +131,7 @@ def list_all(
             tags=row.tags,
             pattern=row.pattern,
             webhook=row.webhook,
+            webhook_gone_at=row.webhook_gone_at,
             freshness=listeners.freshness(row, now),
             checked_at=row.checked_at,
             changed_at=row.changed_at,
@@ -135,6 +154,43 @@ def remove(
     return Done()
 
 
+@router.get("/{listener_id}/deliveries")
+def list_deliveries(
+    listener_id: str, request: Request, caller: Principal = require("listeners:read", by=("api_key",), namespaced=True)
+) -> list[DeliveryView]:
+    """The newest calls of a listener's webhook, failed ones with what was wrong."""
+    with service_of(request).db.read() as session:
+        row = listeners.own(session, caller, listener_id)
+        return [_delivery(item) for item in delivery.deliveries(session, caller.tenant, row.id)]
+
+
+@router.post("/{listener_id}/deliveries/{delivery_id}/replay")
+def replay_delivery(
+    listener_id: str,
+    delivery_id: str,
+    request: Request,
+    caller: Principal = require("listeners:write", by=("api_key",), namespaced=True),
+) -> DeliveryView:
+    """Send a failed call again, under its old id."""
+    service = service_of(request)
+    with service.db.write() as session:
+        row = listeners.own(session, caller, listener_id)
+        return _delivery(delivery.replay(service, session, caller.tenant, row.id, delivery_id))
+
+
+def _delivery(item: delivery.Delivery) -> DeliveryView:
+    return DeliveryView(
+        delivery=item.id,
+        event=item.event,
+        url=item.url,
+        state=item.state,
+        attempts=item.attempts,
+        trouble=item.trouble,
+        created_at=item.created_at,
+        next_attempt_at=item.next_attempt_at,
+    )
+
+
 def a_listener(service: Service, org_id: str, _user_id: str) -> dict[str, str]:
     """A listener for tests of access."""
     now = service.clock.now()
@@ -153,6 +209,16 @@ def a_listener(service: Service, org_id: str, _user_id: str) -> dict[str, str]:
     return {"listener_id": row.id}
 
 
+def a_failed_delivery(service: Service, org_id: str, user_id: str) -> dict[str, str]:
+    """A listener with a failed delivery, for tests of access."""
+    named = a_listener(service, org_id, user_id)
+    payload = {"url": "https://example.com/", "owner": named["listener_id"], "event": "listener.changed"}
+    with service.db.write() as session:
+        made = enqueue(session, service.clock, delivery.DELIVER, payload, org_id=org_id)
+        session.execute(update(Job).where(Job.id == made).values(state="failed"))
+    return {**named, "delivery_id": made or ""}
+
+
 ACCESS: tuple[Row, ...] = (
     Row(
         "POST",
@@ -162,4 +228,11 @@ ACCESS: tuple[Row, ...] = (
     ),
     Row("GET", "/api/listeners", for_keys(other_tenant_key=200), seed=a_listener),
     Row("DELETE", "/api/listeners/{listener_id}", for_keys(), seed=a_listener),
+    Row("GET", "/api/listeners/{listener_id}/deliveries", for_keys(), seed=a_failed_delivery),
+    Row(
+        "POST",
+        "/api/listeners/{listener_id}/deliveries/{delivery_id}/replay",
+        for_keys(),
+        seed=a_failed_delivery,
+    ),
 )

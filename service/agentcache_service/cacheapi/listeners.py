@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from agentcache_service import audit
@@ -22,7 +22,7 @@ from agentcache_service.jobs import Claim, enqueue
 from agentcache_service.orm import new_id
 from agentcache_service.principal import Principal
 from agentcache_service.safe_http import Caps, Fetched
-from agentcache_service.usage.plans import require_feature
+from agentcache_service.usage.plans import has_feature, require_feature
 from agentcache_service.webhooks.delivery import new_secret, queue_webhook
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ PER_ORG = 200
 _CAPS = Caps(max_bytes=10 << 20, seconds=15.0)
 _FIRST_CAPS = Caps(max_bytes=10 << 20, seconds=5.0)
 _BATCH = 200
+_PAUSE = timedelta(hours=1)
 
 Freshness = Literal["fresh", "stale", "expired"]
 
@@ -115,24 +116,50 @@ def list_for(session: Session, org_id: str) -> Sequence[Listener]:
 
 
 def remove(service: Service, session: Session, principal: Principal, *, listener_id: str) -> None:
-    """Stop watching; raises `NotFound` when it is not the organization's, or not in a namespace the key may use."""
+    """Stop watching; raises `NotFound`."""
+    row = own(session, principal, listener_id)
+    session.delete(row)
+    audit.record(session, service.clock, principal=principal, action="listener.remove", target=listener_id)
+
+
+def webhook_gone(service: Service, listener_id: str, url: str) -> None:
+    """Call a listener's webhook no more: its receiver has said 410."""
+    with service.db.write() as session:
+        session.execute(
+            update(Listener)
+            .where(Listener.id == listener_id, Listener.webhook == url)
+            .values(webhook_gone_at=service.clock.now())
+        )
+
+
+def own(session: Session, principal: Principal, listener_id: str) -> Listener:
+    """One listener; raises `NotFound` when it is not the organization's, or not in a namespace the key may use."""
     row = session.scalars(
         select(Listener).where(Listener.id == listener_id, Listener.org_id == principal.tenant)
     ).one_or_none()
     if row is None or (principal.namespaces is not None and row.namespace not in principal.namespaces):
         raise NotFound("There is no such listener.")
-    session.delete(row)
-    audit.record(session, service.clock, principal=principal, action="listener.remove", target=listener_id)
+    return row
 
 
 def tick(service: Service, _claim: Claim) -> None:
-    """The repeated job: one check job for every listener that is due."""
+    """The repeated job: one check job for every listener that is due. Where the plan in force has no listeners they
+    pause: nothing is looked at, and nobody is called."""
     now = service.clock.now()
     with service.db.write() as session:
-        due = session.scalars(
-            select(Listener).where(Listener.next_check_at <= now).order_by(Listener.next_check_at).limit(_BATCH)
+        due = session.execute(
+            select(Listener, Org)
+            .join(Org, Org.id == Listener.org_id)
+            .where(Listener.next_check_at <= now)
+            .order_by(Listener.next_check_at)
+            .limit(_BATCH)
         ).all()
-        for row in due:
+        for row, org in due:
+            plan = orgs.plan_of(service, org)
+            if not has_feature(plan, "anti_cache"):
+                row.trouble = f"Paused: the {plan.title} plan does not include listeners."
+                row.next_check_at = now + max(timedelta(seconds=row.interval_s), _PAUSE)
+                continue
             slot = f"{CHECK}:{row.id}:{row.next_check_at:%Y%m%dT%H%M%S}"
             enqueue(session, service.clock, CHECK, {"listener": row.id}, org_id=row.org_id, dedupe_key=slot)
             row.next_check_at = now + timedelta(seconds=row.interval_s)
@@ -144,7 +171,7 @@ def check(service: Service, claim: Claim) -> None:
     with service.db.read() as session:
         row = session.get(Listener, claim.payload["listener"])
         org = session.get(Org, row.org_id) if row is not None else None
-    if row is None or org is None:
+    if row is None or org is None or not has_feature(orgs.plan_of(service, org), "anti_cache"):
         return
     trouble, answer = None, None
     try:
@@ -166,7 +193,7 @@ def check(service: Service, claim: Claim) -> None:
         _note(held, answer, now)
         if changes:
             held.changed_at = now
-            if held.webhook is not None and held.secret_sealed is not None:
+            if held.webhook is not None and held.webhook_gone_at is None and held.secret_sealed is not None:
                 content = {
                     "listener": held.id,
                     "url": held.url,
@@ -183,6 +210,7 @@ def check(service: Service, claim: Claim) -> None:
                     event="listener.changed",
                     content=content,
                     org_id=held.org_id,
+                    owner=held.id,
                 )
 
 

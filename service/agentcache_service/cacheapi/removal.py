@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from agentcache_core.urls import open_backend
 from agentcache_service.cacheapi import objects
 from agentcache_service.cacheapi.prewarm import PREWARM
-from agentcache_service.cacheapi.tables import AssetRecord, Listener
+from agentcache_service.cacheapi.tables import AssetRecord, Listener, PrewarmSchedule
 from agentcache_service.identity import orgs
 from agentcache_service.identity.tables import ApiKey, Namespace
 from agentcache_service.jobs import Claim, enqueue
@@ -47,7 +47,7 @@ def remove_namespace(service: Service, principal: Principal, *, name: str) -> No
 
 
 def _forget_rows(service: Service, session: Session, org_id: str, name: str) -> None:
-    for table in (Listener, AssetRecord):
+    for table in (Listener, PrewarmSchedule, AssetRecord):
         session.execute(delete(table).where(table.org_id == org_id, table.namespace == name))
     for key in session.scalars(select(ApiKey).where(ApiKey.org_id == org_id, ApiKey.namespaces.is_not(None))):
         # a key that has no namespace left can do nothing; it must not come to life with the name

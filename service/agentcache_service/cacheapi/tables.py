@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, LargeBinary, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from agentcache_service.orm import Base
 
 
 class Listener(Base):
-    """An address that is looked at every `interval_s` seconds; a change invalidates tags or a pattern."""
+    """An address that is looked at every `interval_s` seconds; a change invalidates tags or a pattern.
+
+    `webhook_gone_at`: when the webhook's receiver answered 410, after which it is called no more.
+    """
 
     __tablename__ = "listeners"
 
@@ -23,6 +27,7 @@ class Listener(Base):
     tags: Mapped[list[str]]
     pattern: Mapped[str | None] = mapped_column(Text)
     webhook: Mapped[str | None] = mapped_column(Text)
+    webhook_gone_at: Mapped[datetime | None]
     secret_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     etag: Mapped[str | None] = mapped_column(Text)
     last_modified: Mapped[str | None]
@@ -32,6 +37,22 @@ class Listener(Base):
     ok_at: Mapped[datetime | None]
     changed_at: Mapped[datetime | None]
     trouble: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
+class PrewarmSchedule(Base):
+    """A namespace filled again and again: what with, when, and the job of the last time."""
+
+    __tablename__ = "prewarm_schedules"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    org_id: Mapped[str] = mapped_column(ForeignKey("orgs.id", ondelete="CASCADE"), index=True)
+    namespace: Mapped[str]
+    expression: Mapped[str]
+    items: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    source: Mapped[str | None] = mapped_column(Text)
+    next_run_at: Mapped[datetime] = mapped_column(index=True)
+    last_job: Mapped[str | None]
     created_at: Mapped[datetime]
 
 

@@ -26,6 +26,9 @@ APPROVE = "affiliates.approve"
 INVOICE = "affiliates.invoice"
 HEALTH = "market.health"
 
+SLOW = frozenset({PARTNERS, FORWARD, HEALTH, connections.REVOKE})
+"""Kinds that wait for partners' and creators' servers."""
+
 REPEATED: tuple[Repeated, ...] = (
     Repeated(RENEW, hourly),
     Repeated(SETTLE, hourly),

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from agentcache_service.db import make_private
+
 from .gateway import (
     Card,
     CardSetup,
@@ -62,7 +64,7 @@ class LocalGateway:
         self._path = path
         self._secret = secret
         self._now = now
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path)
         with self._book() as book:
             book.executescript(_SCHEMA)
 
