@@ -55,6 +55,9 @@ RAW = {
     "a field of half a character": '{"key": "k", "value": 1, "\\ud800": 1}',
     "a ttl beyond time": '{"key": "k", "value": 1, "ttl": 1e300}',
     "a ttl that is no number": '{"key": "k", "value": 1, "ttl": NaN}',
+    "a ttl that is true": '{"key": "k", "value": 1, "ttl": true}',
+    "a ttl in words": '{"key": "k", "value": 1, "ttl": "60"}',
+    "a cost in words": '{"key": "k", "value": 1, "cost": {"usd_micros": "5"}}',
     "a key with NUL": '{"key": "a\\u0000", "value": 1}',
     "a tag with NUL": '{"key": "k", "value": 1, "tags": ["\\u0000"]}',
 }
@@ -66,6 +69,10 @@ def test_values_without_a_form_in_json_and_names_with_nul_are_refused(api: TestC
     for path, body in (
         ("/api/cache/get", {"key": "\0"}),
         ("/api/cache/get", {"key": "k", "max_age": float("inf")}),
+        ("/api/cache/get", {"key": "k", "max_age": "5"}),
+        ("/api/cache/get", {"key": "k", "max_age": False}),
+        ("/api/cache/invalidate", {"key": "k", "older_than": True}),
+        ("/api/listeners/register", {"url": "https://example.com/", "check_interval": "600"}),
         ("/api/cache/invalidate", {"namespace": "\0"}),
         ("/api/cache/invalidate", {"pattern": "\0"}),
         ("/api/listeners/register", {"url": "http://127.0.0.1/", "tags": ["\0"]}),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import service_world as world
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from agentcache_service.clock import FixedClock
 from agentcache_service.errors import QuotaExceeded
 from agentcache_service.service import Service
 from agentcache_service.usage import figures, quota, stock
+from agentcache_service.usage.meter import Meter
 from agentcache_service.usage.plans import load_plans
 
 
@@ -63,9 +66,71 @@ def test_the_meter_admits_exactly_up_to_the_limit_under_thirty_two_threads(any_s
         assert quota.used(session, org_id, "requests", "2026-01") == 1000
 
 
-def test_two_processes_together_never_pass_the_limit_and_leave_nothing_over(service: Service) -> None:
-    from agentcache_service.usage.meter import Meter
+def test_nobody_waits_for_a_statement_of_somebody_else(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    org_id, now, meter = _org(service), service.clock.now(), service.meter
+    meter.admit(org_id, "requests", amount=1, limit=25_000, now=now)  # a block is held now
+    writing, finish = threading.Event(), threading.Event()
+    take = Meter._take
 
+    def slow(self: Meter, *given: Any) -> int | None:
+        writing.set()
+        assert finish.wait(60)
+        return take(self, *given)
+
+    monkeypatch.setattr(Meter, "_take", slow)
+    writer = threading.Thread(
+        target=meter.admit, args=(org_id, "bandwidth_bytes"), kwargs={"amount": 5, "limit": 10**9, "now": now}
+    )
+    writer.start()
+    assert writing.wait(60)
+    meter.admit(org_id, "requests", amount=1, limit=25_000, now=now)
+    meter.count(org_id, "storage", now, requests=1)
+    assert not meter.holds(org_id, now)
+    finish.set()
+    writer.join()
+    assert meter._turns == {}
+    meter.flush(everything=True)
+    with service.db.read() as session:
+        assert quota.used(session, org_id, "requests", "2026-01") == 2
+        assert quota.used(session, org_id, "bandwidth_bytes", "2026-01") == 5
+
+
+def test_a_block_that_a_flush_returns_while_more_is_taken_is_counted_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    org_id, now, meter = _org(service), service.clock.now(), service.meter
+    take = Meter._take
+
+    def flushing(self: Meter, session: Any, *given: Any) -> int | None:
+        taken = take(self, session, *given)
+        session.commit()
+        session.begin()
+        meter.flush(everything=True)
+        return taken
+
+    meter.admit(org_id, "bandwidth_bytes", amount=3, limit=10**9, now=now)
+    monkeypatch.setattr(Meter, "_take", flushing)
+    meter.admit(org_id, "bandwidth_bytes", amount=40 << 20, limit=10**9, now=now)
+    monkeypatch.undo()
+    meter.flush(everything=True)
+    with service.db.read() as session:
+        assert quota.used(session, org_id, "bandwidth_bytes", "2026-01") == 3 + (40 << 20)
+
+
+def test_the_quota_answer_has_the_numbers_of_the_contract(client: TestClient, service: Service) -> None:
+    user = world.make_user(service, "ada")
+    key = world.make_key(service, world.make_org(service, user, plan="pro"), user)
+    answer = client.get("/api/v1/storage/quota", headers=dict(key.headers))
+    shape = (
+        '{"tier":"pro","storage":{"redis":{"limit_mb":500,"used_mb":0,"available_mb":500},'
+        '"jettythunder":{"limit_gb":20,"used_gb":0.0,"available_gb":20.0,"percent_used":0.0}},'
+        '"bandwidth":{"limit_gb":50,"used_gb":0.0,"available_gb":50.0},'
+        '"requests":{"limit":150000,"used":0,"available":150000}}'
+    )
+    assert answer.text == shape
+
+
+def test_two_processes_together_never_pass_the_limit_and_leave_nothing_over(service: Service) -> None:
     org_id, now = _org(service), service.clock.now()
     meters = [Meter(service), Meter(service)]
     admitted = 0

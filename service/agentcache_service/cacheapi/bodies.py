@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from agentcache_service.cacheapi import calls
-from agentcache_service.wire import Body, Done
+from agentcache_service.wire import Body, Done, Number, Whole
 
 MAX_TTL = calls.LONGEST_TTL
 
@@ -37,10 +37,10 @@ class Addressed(Body):
 class GetBody(Addressed):
     """A look-up."""
 
-    max_age: float | None = Field(
+    max_age: Number | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="seconds; nothing older is answered"
     )
-    semantic: bool | None = Field(
+    semantic: StrictBool | None = Field(
         default=None, description="false: exact matches only; true: refused where answers by meaning cannot be had"
     )
 
@@ -48,11 +48,11 @@ class GetBody(Addressed):
 class CostBody(Body):
     """What computing the value cost: told back, summed up, when the cache saves it."""
 
-    usd_micros: int = Field(default=0, ge=0, le=10**12)
-    input_tokens: int = Field(default=0, ge=0, le=10**9)
-    cached_input_tokens: int = Field(default=0, ge=0, le=10**9)
-    output_tokens: int = Field(default=0, ge=0, le=10**9)
-    seconds: float = Field(default=0.0, ge=0, le=10**6)
+    usd_micros: Whole = Field(default=0, ge=0, le=10**12)
+    input_tokens: Whole = Field(default=0, ge=0, le=10**9)
+    cached_input_tokens: Whole = Field(default=0, ge=0, le=10**9)
+    output_tokens: Whole = Field(default=0, ge=0, le=10**9)
+    seconds: Number = Field(default=0.0, ge=0, le=10**6)
 
 
 class SetBody(Addressed):
@@ -61,7 +61,7 @@ class SetBody(Addressed):
     value: Any = None
     response: Any = None
     encoding: str | None = Field(default=None, description='"base64" where the value is bytes')
-    ttl: float | None = Field(default=None, gt=0, le=MAX_TTL, description="seconds", examples=[604800])
+    ttl: Number | None = Field(default=None, gt=0, le=MAX_TTL, description="seconds", examples=[604800])
     tags: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=50)
     sources: list[Annotated[str, Field(min_length=1, max_length=2048)]] = Field(default_factory=list, max_length=50)
     cost: CostBody | None = None
@@ -86,7 +86,7 @@ class InvalidateBody(Body):
     url: str | None = Field(default=None, min_length=1, max_length=2048)
     provider: str | None = Field(default=None, max_length=100)
     request: dict[str, Any] | None = None
-    older_than: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    older_than: Number | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_selector(self) -> InvalidateBody:

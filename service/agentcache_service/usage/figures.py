@@ -43,10 +43,10 @@ def quota_answer(service: Service, org_id: str) -> dict[str, Any]:
     return {
         "tier": plan.name,
         "storage": {
-            "redis": _sized(hot, quota.MB, "mb"),
-            "jettythunder": {**_sized(assets, quota.GB, "gb"), "percent_used": percent},
+            "redis": _in_mb(hot),
+            "jettythunder": {**_in_gb(assets), "percent_used": percent},
         },
-        "bandwidth": _sized(band, quota.GB, "gb"),
+        "bandwidth": _in_gb(band),
         "requests": {
             "limit": calls[1],
             "used": calls[0],
@@ -55,16 +55,27 @@ def quota_answer(service: Service, org_id: str) -> dict[str, Any]:
     }
 
 
-def _sized(use: tuple[int, int | None], unit: int, name: str) -> dict[str, float | None]:
+def _in_mb(use: tuple[int, int | None]) -> dict[str, float | None]:
+    """The contract's megabytes: whole numbers where they are whole."""
     used, limit = use
     return {
-        f"limit_{name}": None if limit is None else _number(limit / unit),
-        f"used_{name}": _number(used / unit),
-        f"available_{name}": None if limit is None else _number(max(0, limit - used) / unit),
+        "limit_mb": None if limit is None else _whole(limit / quota.MB),
+        "used_mb": _whole(used / quota.MB),
+        "available_mb": None if limit is None else _whole(max(0, limit - used) / quota.MB),
     }
 
 
-def _number(value: float) -> float:
+def _in_gb(use: tuple[int, int | None]) -> dict[str, float | None]:
+    """The contract's gigabytes: the limit a whole number where it is one, the others with a fraction."""
+    used, limit = use
+    return {
+        "limit_gb": None if limit is None else _whole(limit / quota.GB),
+        "used_gb": round(used / quota.GB, 6),
+        "available_gb": None if limit is None else round(max(0, limit - used) / quota.GB, 6),
+    }
+
+
+def _whole(value: float) -> float:
     return int(value) if value == int(value) else round(value, 6)
 
 
@@ -98,12 +109,14 @@ def saved_micros(sums: Mapping[str, int], *, bandwidth_gb_usd: float) -> int:
     return sums["saved_micros"] + round(sums["bytes_saved"] / quota.GB * bandwidth_gb_usd * 1_000_000)
 
 
-def projected(micros: int, now: datetime) -> int:
-    """The month's micro-USD if the rest of it goes on like its days so far."""
+def projected(micros: int, now: datetime, *, since: datetime) -> int:
+    """The month's micro-USD if the rest of it goes on like the days so far: those of the month, or, within a
+    customer's first month, those since they came (`since`). Part of a first day counts as a whole one."""
     days = calendar.monthrange(now.year, now.month)[1]
     begun = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    passed = max((now - begun) / timedelta(days=1), 1 / 24)
-    return int(micros * days / passed)
+    passed = max((now - max(begun, since)) / timedelta(days=1), 1.0)
+    left = days - (now - begun) / timedelta(days=1)
+    return int(micros + micros / passed * left)
 
 
 def stats(service: Service, org_id: str) -> dict[str, Any]:
@@ -111,6 +124,7 @@ def stats(service: Service, org_id: str) -> dict[str, Any]:
     service.meter.flush()
     now, price = service.clock.now(), service.plans.unit_costs["bandwidth_gb_usd"]
     with service.db.read() as session:
+        since = orgs.get(session, org_id).created_at
         month = sum_days(session, org_id, since=f"{now:%Y-%m}-01")[""]
         ever = sum_days(session, org_id)[""]
         rooms = sum_days(session, org_id, since=f"{now:%Y-%m}-01", by_namespace=True)
@@ -122,7 +136,7 @@ def stats(service: Service, org_id: str) -> dict[str, Any]:
         "month": complete(month),
         "all_time": complete(ever),
         "namespaces": {name: complete(sums) for name, sums in sorted(rooms.items())},
-        "projected_saved_micros": projected(saved_micros(month, bandwidth_gb_usd=price), now),
+        "projected_saved_micros": projected(saved_micros(month, bandwidth_gb_usd=price), now, since=since),
     }
 
 

@@ -9,8 +9,9 @@ killed leaves its block charged until `reconcile`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _LARGEST_BLOCK = {"requests": 256, "bandwidth_bytes": 32 << 20}
 _SHARE = 200
 _USUAL_ANSWER = 64 << 10
+Place = tuple[str, str, str]
+"""Organization, metric and period."""
 FIGURES = (
     "requests",
     "hits",
@@ -52,13 +55,22 @@ class _Block:
     touched: bool = False
 
 
+@dataclass(slots=True)
+class _Turn:
+    """Whose turn it is to take from one counter, and how many want it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    wanted: int = 0
+
+
 class Meter:
-    """The meter of one process. Safe for threads."""
+    """The meter of one process. Safe for threads. Its lock guards memory only and is never held over a statement."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._lock = threading.Lock()
-        self._blocks: dict[tuple[str, str, str], _Block] = {}
+        self._blocks: dict[Place, _Block] = {}
+        self._turns: dict[Place, _Turn] = {}
         self._figures: dict[tuple[str, str, str], dict[str, int]] = {}
         self._touched: dict[str, datetime] = {}
 
@@ -73,23 +85,69 @@ class Meter:
         return requests is not None and requests.left > 0 and sent is not None and sent.left >= _USUAL_ANSWER
 
     def admit(self, org_id: str, metric: str, *, amount: int, limit: int | None, now: datetime) -> None:
-        """Use `amount` of a metric or raise `QuotaExceeded`."""
+        """Use `amount` of a metric or raise `QuotaExceeded`.
+
+        What this process holds is used without waiting. More is taken from the database by one thread for each
+        organization and metric; callers of other ones, and those whom what is held suffices, do not wait for it.
+        """
         place = (org_id, metric, quota.period_of(metric, now))
+        if self._use(place, amount):
+            return
+        with self._taking(place):
+            if self._use(place, amount):
+                return  # another thread has taken a block meanwhile
+            held = self._hold(place)
+            try:
+                with self._service.db.write() as session:
+                    taken = self._take(session, place, amount - held, limit)
+            except BaseException:
+                self._put_back(place, held)
+                raise
+            if taken is not None:
+                self._put_back(place, held + taken - amount)
+                return
+            self._put_back(place, held)
+        assert limit is not None
+        with self._service.db.read() as session:
+            used = (quota.used(session, *place) or 0) - held
+        raise quota.refusal(self._service, metric=metric, used=used, limit=limit)
+
+    def _use(self, place: Place, amount: int) -> bool:
         with self._lock:
             block = self._blocks.setdefault(place, _Block())
             block.touched = True
-            if block.left >= amount:
-                block.left -= amount
-                return
-            missing = amount - block.left
-            with self._service.db.write() as session:
-                taken = self._take(session, place, missing, limit)
-            if taken is None:
-                assert limit is not None
-                with self._service.db.read() as session:
-                    used = (quota.used(session, *place) or 0) - block.left
-                raise quota.refusal(self._service, metric=metric, used=used, limit=limit)
-            block.left += taken - amount
+            if block.left < amount:
+                return False
+            block.left -= amount
+            return True
+
+    def _hold(self, place: Place) -> int:
+        """Take out what is left of a block: whoever counts on it must not see it used meanwhile."""
+        with self._lock:
+            block = self._blocks.setdefault(place, _Block())
+            left, block.left = block.left, 0
+            return left
+
+    def _put_back(self, place: Place, left: int) -> None:
+        with self._lock:
+            block = self._blocks.setdefault(place, _Block())  # a flush may have returned the one that was there
+            block.left += left
+            block.touched = True
+
+    @contextmanager
+    def _taking(self, place: Place) -> Iterator[None]:
+        """The right to take from one counter, for one thread at a time; forgotten when nobody wants it."""
+        with self._lock:
+            turn = self._turns.setdefault(place, _Turn())
+            turn.wanted += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._lock:
+                turn.wanted -= 1
+                if not turn.wanted:
+                    del self._turns[place]
 
     def _take(self, session: Session, place: tuple[str, str, str], missing: int, limit: int | None) -> int | None:
         """Take a block, or just what is missing, or nothing."""

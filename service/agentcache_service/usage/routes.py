@@ -17,15 +17,15 @@ router = APIRouter(tags=["usage"])
 class RedisQuota(BaseModel):
     """Hot storage, in MB of 1,048,576 bytes."""
 
-    limit_mb: float | None
-    used_mb: float
-    available_mb: float | None
+    limit_mb: int | float | None
+    used_mb: int | float
+    available_mb: int | float | None
 
 
 class AssetQuota(BaseModel):
     """Asset storage, in GB of 1,073,741,824 bytes. `percent_used` is null where the limit is 0."""
 
-    limit_gb: float | None
+    limit_gb: int | float | None
     used_gb: float
     available_gb: float | None
     percent_used: float | None
@@ -41,7 +41,7 @@ class StorageQuota(BaseModel):
 class BandwidthQuota(BaseModel):
     """Bytes sent this month, in GB."""
 
-    limit_gb: float | None
+    limit_gb: int | float | None
     used_gb: float
     available_gb: float | None
 
