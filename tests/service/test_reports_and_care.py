@@ -25,7 +25,8 @@ from agentcache_service.mail import LocalOutbox
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service
 from agentcache_service.usage import quota, reconcile
-from agentcache_service.usage.alerts import is_anomaly, near_limits
+from agentcache_service.usage.alerts import cost_micros, is_anomaly, near_limits
+from agentcache_service.usage.figures import projected
 from agentcache_service.usage.plans import load_plans
 
 
@@ -77,11 +78,11 @@ def test_a_limit_of_zero_or_none_is_never_near() -> None:
 def test_only_days_far_above_the_own_past_are_anomalies(service: Service) -> None:
     rule = load_plans(service.settings).anomaly
     steady = [1000, 1100, 950, 1020, 990, 1010]
-    assert is_anomaly(steady, 5000, rule)
-    assert not is_anomaly(steady, 1300, rule)
-    assert not is_anomaly([1, 2, 1, 3, 2], 400, rule)
-    assert not is_anomaly([1000, 1000], 9000, rule)
-    assert not is_anomaly([100, 9000, 200, 8000, 50, 7000], 12000, rule)
+    assert is_anomaly(steady, 5000, rule, least=500)
+    assert not is_anomaly(steady, 1300, rule, least=500)
+    assert not is_anomaly([1, 2, 1, 3, 2], 400, rule, least=500)
+    assert not is_anomaly([1000, 1000], 9000, rule, least=500)
+    assert not is_anomaly([100, 9000, 200, 8000, 50, 7000], 12000, rule, least=500)
 
 
 def test_an_unusual_day_is_told_once(service: Service, worker: Worker, clock: FixedClock) -> None:
@@ -94,7 +95,38 @@ def test_an_unusual_day_is_told_once(service: Service, worker: Worker, clock: Fi
         _turn(service, worker, clock, hours=1)
     told = [text for subject, text in _mails(service) if subject == "An unusual day for Acme"]
     assert len(told) == 1
-    assert "5,000 cache requests today; its usual day has about 104" in told[0]
+    assert "5,000 cache requests so far; a usual day has about 104." in told[0]
+
+
+def test_a_day_that_costs_far_more_than_usual_is_told_though_its_requests_are_as_ever(
+    service: Service, worker: Worker, clock: FixedClock
+) -> None:
+    org_id, usual = _org(service), {"requests": 700, "bytes_out": 100 << 20, "bytes_in": 1 << 20}
+    for back in range(7, 0, -1):
+        service.meter.count(org_id, "storage", clock.now() - dt.timedelta(days=back), **usual)
+    service.meter.count(org_id, "storage", clock.now(), **{**usual, "bytes_out": 50 * (100 << 20)})
+    service.meter.flush()
+    for _ in range(3):
+        _turn(service, worker, clock, hours=1)
+    (told,) = [text for subject, text in _mails(service) if subject == "An unusual day for Acme"]
+    assert "$0.46 of requests, traffic and storage so far; a usual day costs about $0.02." in told
+    assert "cache requests" not in told
+
+
+def test_equal_files_cost_nothing_to_keep() -> None:
+    prices = {"api_million_calls_usd": 1.0, "bandwidth_gb_usd": 0.09, "redis_mb_month_usd": 0.015}
+    day = {"requests": 1000, "bytes_out": 1 << 30, "bytes_in": 10 << 20, "duplicate_bytes": 8 << 20}
+    assert cost_micros(day, prices) == 1000 + 90_000 + 30_000
+
+
+def test_the_projection_of_a_first_month_begins_with_the_customer() -> None:
+    def at(day: int, hour: int = 0) -> dt.datetime:
+        return dt.datetime(2026, 11, day, hour, tzinfo=dt.UTC)
+
+    assert projected(68_400_000, at(26, 12), since=at(26)) == int(68_400_000 * 5.5)  # half a day counts as one
+    assert projected(30, at(11), since=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)) == 90
+    assert projected(1_000, at(1, 1), since=at(1)) == int(1_000 + 1_000 * (30 - 1 / 24))
+    assert projected(0, at(30, 23), since=at(30)) == 0
 
 
 def test_the_weekly_report_has_the_fields_of_the_contract_and_comes_once_a_week(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -129,36 +129,83 @@ def mail_admins(
     return len(admins)
 
 
-def is_anomaly(past: Sequence[int], today: int, rule: Mapping[str, float]) -> bool:
-    """True when a day's count is far above the days before: by many standard deviations, by a factor, and at all."""
-    if len(past) < rule["least_days"] or today < rule["least_requests"]:
+def is_anomaly(past: Sequence[int], today: int, rule: Mapping[str, float], *, least: float) -> bool:
+    """True when a day's sum is far above the days before: by many standard deviations, by a factor, and at all."""
+    if len(past) < rule["least_days"] or today < least:
         return False
     mean, spread = statistics.fmean(past), statistics.pstdev(past)
     return today > mean + rule["sigmas"] * max(spread, mean**0.5) and today > rule["least_ratio"] * mean
 
 
+def cost_micros(sums: Mapping[str, int], prices: Mapping[str, float]) -> int:
+    """What a day costs us, in micro-USD: its requests, the bytes sent, and a month of hot storage for new bytes."""
+    usd = (
+        sums["requests"] / 1_000_000 * prices["api_million_calls_usd"]
+        + sums["bytes_out"] / quota.GB * prices["bandwidth_gb_usd"]
+        + max(0, sums["bytes_in"] - sums["duplicate_bytes"]) / quota.MB * prices["redis_mb_month_usd"]
+    )
+    return round(usd * 1_000_000)
+
+
+_SUMMED = ("requests", "bytes_in", "bytes_out", "duplicate_bytes")
+
+
+def _days_since(session: Session, since: str) -> dict[str, dict[str, dict[str, int]]]:
+    """For every organization, the sums of each of its days."""
+    columns = [func.sum(getattr(UsageDay, name)) for name in _SUMMED]
+    rows = session.execute(
+        select(UsageDay.org_id, UsageDay.day, *columns)
+        .where(UsageDay.day >= since)
+        .group_by(UsageDay.org_id, UsageDay.day)
+    )
+    days: dict[str, dict[str, dict[str, int]]] = {}
+    for org_id, day, *sums in rows:
+        days.setdefault(org_id, {})[day] = dict(zip(_SUMMED, map(int, sums), strict=True))
+    return days
+
+
 def check_anomalies(service: Service, _claim: Claim) -> None:
-    """The repeated job: tell organizations of a day whose requests are far above their own past."""
-    now, rule = service.clock.now(), service.plans.anomaly
+    """The repeated job: tell organizations of a day whose requests or costs are far above their own past."""
+    now, rule, prices = service.clock.now(), service.plans.anomaly, service.plans.unit_costs
     today, since = f"{now:%Y-%m-%d}", f"{now - timedelta(days=rule['days']):%Y-%m-%d}"
     with service.db.read() as session:
-        rows = session.execute(
-            select(UsageDay.org_id, UsageDay.day, UsageDay.requests).where(UsageDay.day >= since)
-        ).all()
-    days: dict[str, dict[str, int]] = {}
-    for org_id, day, requests in rows:
-        sums = days.setdefault(org_id, {})
-        sums[day] = sums.get(day, 0) + requests
-    for org_id, sums in days.items():
-        past = [count for day, count in sums.items() if day < today]
-        if not is_anomaly(past, sums.get(today, 0), rule):
-            continue
-        with service.db.write() as session:
-            if first_time(session, org_id, "anomaly:requests", today, 0, now):
-                context = {
-                    "org": orgs.get(session, org_id),
-                    "today": sums[today],
-                    "usual": round(statistics.fmean(past)),
-                    "url": f"{service.settings.public_url}/dashboard/usage",
-                }
-                mail_admins(service, session, org_id, "anomaly", context)
+        everybody = _days_since(session, since)
+    for org_id, days in everybody.items():
+        requests = {day: sums["requests"] for day, sums in days.items()}
+        costs = {day: cost_micros(sums, prices) for day, sums in days.items()}
+        watched = (
+            ("requests", requests, rule["least_requests"]),
+            ("cost", costs, rule.get("least_micros", float("inf"))),
+        )
+        unusual = [
+            (metric, values)
+            for metric, values, least in watched
+            if is_anomaly(_before(values, today), values.get(today, 0), rule, least=least)
+        ]
+        if unusual:
+            _tell_anomalies(service, org_id, today, unusual)
+
+
+def _before(values: Mapping[str, int], today: str) -> list[int]:
+    return [value for day, value in values.items() if day < today]
+
+
+def _tell_anomalies(
+    service: Service, org_id: str, today: str, unusual: Sequence[tuple[str, Mapping[str, int]]]
+) -> None:
+    with service.db.write() as session:
+        told = [
+            _unusual(metric, values[today], statistics.fmean(_before(values, today)))
+            for metric, values in unusual
+            if first_time(session, org_id, f"anomaly:{metric}", today, 0, service.clock.now())
+        ]
+        if told:
+            url = f"{service.settings.public_url}/dashboard/usage"
+            context = {"org": orgs.get(session, org_id), "told": told, "url": url}
+            mail_admins(service, session, org_id, "anomaly", context)
+
+
+def _unusual(metric: str, today: int, usual: float) -> str:
+    if metric == "requests":
+        return f"{today:,} cache requests so far; a usual day has about {round(usual):,}."
+    return f"${today / 1e6:,.2f} of requests, traffic and storage so far; a usual day costs about ${usual / 1e6:,.2f}."

@@ -73,13 +73,20 @@ def overview(request: Request, caller: Principal = require("usage:read")) -> HTM
 
 @router.get("/live")
 async def live(request: Request, caller: Principal = require("usage:read")) -> StreamingResponse:
-    """Server-sent events with the figures of the overview, told within two seconds of a change."""
+    """Server-sent events with the figures of the overview, told within two seconds of a change; they end with the
+    session."""
     service = service_of(request)
+
+    def is_signed_in() -> bool:
+        now = service.identify(request)
+        return (now.session_id, now.org_id, now.kind) == (caller.session_id, caller.org_id, "session")
 
     async def events() -> AsyncIterator[str]:
         told = ""
         yield "retry: 2000\n\n"
         for _ in range(int(LIVE_FOR_S / LIVE_EVERY_S)):
+            if not await run_in_threadpool(is_signed_in):
+                return
             stats = await run_in_threadpool(figures.stats, service, caller.tenant)
             text = json.dumps(live_figures(stats))
             if text != told:
