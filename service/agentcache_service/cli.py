@@ -1,4 +1,7 @@
-"""The command line of the service: `agentcache-service serve | migrate | create-admin | worker | …`."""
+"""The command line of the service: `agentcache-service serve | migrate | create-admin | worker | …`.
+
+Every command imports what it needs when it runs: the whole service takes seconds to import, and help should not.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,24 @@ import signal
 import tempfile
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from agentcache_core.errors import ConfigurationError
-from agentcache_service import backup, schema, servers
-from agentcache_service import check as checking
-from agentcache_service.app import build_app, work_until
-from agentcache_service.clock import SystemClock
-from agentcache_service.errors import ServiceError
-from agentcache_service.identity import accounts
-from agentcache_service.logs import configure_logs
-from agentcache_service.market.reconcile import CHECKS
-from agentcache_service.money.reconcile import reconcile as reconcile_money
-from agentcache_service.service import Service, build_service
-from agentcache_service.settings import Settings
-from agentcache_service.usage.reconcile import run as reconcile_usage
+if TYPE_CHECKING:
+    from agentcache_service.service import Service
+    from agentcache_service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="AgentCache's hosted service.")
 
 
 def _settings(**chosen: Any) -> Settings:
     """The settings of the environment; a wrong one is told by its variable's name, and the command ends."""
+    from pydantic import ValidationError
+
+    from agentcache_service.logs import configure_logs
+    from agentcache_service.settings import Settings
+
     try:
         settings = Settings(**chosen)
     except ValidationError as refused:
@@ -44,6 +41,9 @@ def _settings(**chosen: Any) -> Settings:
 
 def _built(settings: Settings) -> Service:
     """The service of these settings; what is not installed is told, and the command ends."""
+    from agentcache_core.errors import ConfigurationError
+    from agentcache_service.service import build_service
+
     try:
         return build_service(settings)
     except ConfigurationError as refused:
@@ -58,6 +58,9 @@ def _service() -> Service:
 @app.command()
 def check() -> None:
     """Look at the settings and the stores they name; tell what is missing (exit 1 where something would break)."""
+    from agentcache_service import check as checking
+    from agentcache_service.clock import SystemClock
+
     findings = checking.run(_settings(), SystemClock())
     for finding in findings:
         typer.echo(str(finding))
@@ -68,6 +71,8 @@ def check() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database schema to the newest version."""
+    from agentcache_service import schema
+
     service = _service()
     schema.upgrade(service.db)
     typer.echo("The schema is current.")
@@ -78,6 +83,10 @@ def reconcile(
     mend: Annotated[bool, typer.Option(help="Set counters of usage right; the ledger is never changed.")] = False,
 ) -> None:
     """Prove the books: every posting, sale, invoice, payout, commission and counter explained (else exit 1)."""
+    from agentcache_service.market.reconcile import CHECKS
+    from agentcache_service.money.reconcile import reconcile as reconcile_money
+    from agentcache_service.usage.reconcile import run as reconcile_usage
+
     service = _service()
     report = reconcile_money(service.db, CHECKS)
     for line in report.lines:
@@ -102,6 +111,10 @@ def create_admin(
     ],
 ) -> None:
     """Make a platform admin. There is no default one, and none by sign-up; the first login sets up a second factor."""
+    from agentcache_service import schema
+    from agentcache_service.errors import ServiceError
+    from agentcache_service.identity import accounts
+
     service = _service()
     schema.upgrade(service.db)
     try:
@@ -117,6 +130,9 @@ def create_admin(
 @app.command(name="backup")
 def back_up(target: Path) -> None:
     """Write an archive of the database and the data folder while the service runs; tells what is not in it."""
+    from agentcache_service import backup
+    from agentcache_service.clock import SystemClock
+
     settings = _settings()
     try:
         names = backup.back_up(settings, target, now=SystemClock().now())
@@ -129,6 +145,9 @@ def back_up(target: Path) -> None:
 @app.command()
 def restore(source: Path) -> None:
     """Put an archive into an empty data folder and an empty database, and bring the schema to the newest version."""
+    from agentcache_service import backup, schema
+    from agentcache_service.usage.reconcile import run as reconcile_usage
+
     try:
         names = backup.restore(_settings(), source)
     except (backup.CannotBackUp, FileExistsError) as refused:
@@ -145,6 +164,8 @@ def restore(source: Path) -> None:
 @app.command()
 def worker() -> None:
     """Do background jobs until stopped (for installations with worker_in_process=false)."""
+    from agentcache_service.app import work_until
+
     service = _service()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -160,6 +181,9 @@ def serve(
 ) -> None:
     """Migrate, then answer on http://127.0.0.1:8080 (or as the settings say)."""
     import uvicorn
+
+    from agentcache_service import schema, servers
+    from agentcache_service.app import build_app
 
     given = {"host": host, "port": port, "workers": workers}
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -179,6 +203,7 @@ def serve(
 @app.command(name="write-migration")
 def write_migration(area: str, message: str) -> None:
     """For developers: compare tables with a freshly migrated database and write the area's next migration."""
+    from agentcache_service import schema
     from agentcache_service.db import Database
 
     with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from email.message import EmailMessage
@@ -239,3 +241,17 @@ def test_metrics_are_for_this_machine_or_the_token(service: Service) -> None:
     assert "agentcache_http_requests_total" in local.get("/metrics").text
     assert local.get("/metrics", headers={"x-forwarded-for": "8.8.8.8"}).status_code == 404
     assert TestClient(app, client=("192.0.2.1", 1)).get("/metrics").status_code == 404
+
+
+def test_help_of_the_command_line_imports_none_of_the_service() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from agentcache_service.cli import app\n"
+        "answer = CliRunner().invoke(app, ['serve', '--help'])\n"
+        "assert answer.exit_code == 0, answer.output\n"
+        "heavy = ('fastapi', 'sqlalchemy', 'pydantic', 'uvicorn', 'agentcache_core', 'agentcache_service.settings')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert ran.stdout.strip() == "[]"

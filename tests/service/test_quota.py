@@ -16,7 +16,7 @@ from agentcache_service.clock import FixedClock
 from agentcache_service.errors import QuotaExceeded
 from agentcache_service.service import Service
 from agentcache_service.usage import figures, quota, stock
-from agentcache_service.usage.meter import Meter
+from agentcache_service.usage.meter import Meter, Place
 from agentcache_service.usage.plans import load_plans
 
 
@@ -99,19 +99,16 @@ def test_a_block_that_a_flush_returns_while_more_is_taken_is_counted_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     org_id, now, meter = _org(service), service.clock.now(), service.meter
-    take = Meter._take
+    put_back = Meter._put_back
 
-    def flushing(self: Meter, session: Any, *given: Any) -> int | None:
-        taken = take(self, session, *given)
-        session.commit()
-        session.begin()
+    def flushing(self: Meter, place: Place, left: int) -> None:
+        monkeypatch.setattr(Meter, "_put_back", put_back)
         meter.flush(everything=True)
-        return taken
+        put_back(self, place, left)
 
     meter.admit(org_id, "bandwidth_bytes", amount=3, limit=10**9, now=now)
-    monkeypatch.setattr(Meter, "_take", flushing)
+    monkeypatch.setattr(Meter, "_put_back", flushing)
     meter.admit(org_id, "bandwidth_bytes", amount=40 << 20, limit=10**9, now=now)
-    monkeypatch.undo()
     meter.flush(everything=True)
     with service.db.read() as session:
         assert quota.used(session, org_id, "bandwidth_bytes", "2026-01") == 3 + (40 << 20)
