@@ -72,11 +72,11 @@ _SETTINGS = sorted({*_BOUNDS, "assets", "semantic"})
 
 
 def _is_setting(name: str, value: object) -> bool:
-    """Whole numbers within their bounds, a switch, and for `semantic` a similarity of at least 0.5 or false."""
+    """Whole numbers within their bounds, a switch, and for `semantic` a switch or a similarity from 0.5."""
     if name == "assets":
         return isinstance(value, bool)
     if name == "semantic":
-        return value is False or (isinstance(value, int | float) and value is not True and 0.5 <= value <= 1)
+        return isinstance(value, bool) or (isinstance(value, int | float) and 0.5 <= value <= 1)
     low, high = _BOUNDS.get(name, (1, 0))
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 

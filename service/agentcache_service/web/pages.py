@@ -31,7 +31,9 @@ def span(seconds: int) -> str:
 def effects(settings: Mapping[str, Any]) -> list[str]:
     """What the settings of a namespace's nodes mean, as short phrases."""
     told = [f"kept {span(settings['ttl_s'])}"] if "ttl_s" in settings else []
-    if settings.get("semantic"):
+    if settings.get("semantic") is True:
+        told.append("matched by meaning")
+    elif settings.get("semantic"):
         told.append(f"matched by meaning from {settings['semantic']:.2f}")
     elif "semantic" in settings:
         told.append("exact matches only")
