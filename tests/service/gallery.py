@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from agentcache_service.cacheapi.tables import Listener
 from agentcache_service.identity import orgs
+from agentcache_service.identity.keys import create_key, rotate_key
 from agentcache_service.identity.tables import Org, User
 from agentcache_service.market import affiliates, credentials, listings, moderation, purchases, reviews, seeds, support
 from agentcache_service.market.creators import become
@@ -32,6 +33,7 @@ class Gallery:
     own_listing: str
     model_purchase: str
     agent_purchase: str
+    sold: str
     invoice: str
 
     def pages(self) -> dict[str, list[str]]:
@@ -47,12 +49,12 @@ class Gallery:
             "/market/purchases",
             f"/market/purchases/{self.model_purchase}",
             f"/market/purchases/{self.agent_purchase}",
-            f"/market/purchases/{self.agent_purchase}/messages",
             "/creator",
             "/creator/listings/new",
             f"/creator/listings/{self.own_listing}",
             f"/dashboard/billing/invoices/{self.invoice}",
         ]
+        thread = f"/creator/support/{self.sold}"
         empty = ["/dashboard/integrations", "/dashboard/affiliates", "/market/purchases", "/creator"]
         return {
             "anybody": [
@@ -65,8 +67,8 @@ class Gallery:
                 "/reset/wrong",
                 "/nothing",
             ],
-            "admin": [*(f"/dashboard{path}" for path in dashboard), *market],
-            "newcomer": [*(f"/dashboard{path}" for path in dashboard), *empty],
+            "admin": [*(f"/dashboard{path}" for path in dashboard), *market, thread],
+            "newcomer": [*(f"/dashboard{path}" for path in dashboard), *empty, "/second-factor"],
             "staff": ["/admin", "/outbox"],
         }
 
@@ -83,6 +85,7 @@ def build(service: Service, *, admin: str, newcomer: str, staff: str, seller: st
     """Fill a service for people who exist already: two organizations with a month of usage, sales and talk."""
     _usage(service, org)
     _listeners(service, org)
+    _keys(service, org, admin)
     owner, merchant = seeds.owner(org, admin), seeds.owner(shop, seller)
     service.money.customers.attach_card(org, "ada@example.com", card="card_ok", key=new_id("card"))
     service.money.subscriptions.choose(org, "pro")
@@ -115,7 +118,9 @@ def build(service: Service, *, admin: str, newcomer: str, staff: str, seller: st
         become(service, session, owner, display_name="Analytical Engines", about="Models for engineers.")
         session.get_one(Listing, own).name = "Firmware classifier"
     service.money.customers.attach_card(shop, "zoe@example.com", card="card_ok", key=new_id("card"))
-    purchases.buy(service, merchant, own)
+    sold = purchases.buy(service, merchant, own).id
+    with service.db.write() as session:
+        support.write(service, session, merchant, purchase_id=sold, words="Which chips does it know?")
     seeds.a_connection(service, org, admin)
     seeds.a_link(service, org, admin)
     _affiliates(service, org)
@@ -135,6 +140,7 @@ def build(service: Service, *, admin: str, newcomer: str, staff: str, seller: st
         own_listing=own,
         model_purchase=bought["Contract reader"],
         agent_purchase=package["purchase_id"],
+        sold=sold,
         invoice=invoice,
     )
 
@@ -172,6 +178,18 @@ def _usage(service: Service, org: str) -> None:
         quota.take(session, org, "hot_bytes", quota.STOCK, amount=212 << 20, limit=None)
         quota.take(session, org, "asset_bytes", quota.STOCK, amount=7 << 30, limit=None)
         quota.take(session, org, "bandwidth_bytes", f"{now:%Y-%m}", amount=21 << 30, limit=None)
+
+
+def _keys(service: Service, org: str, admin: str) -> None:
+    """A key in use, one for a single namespace, and one that was rotated."""
+    owner = seeds.owner(org, admin)
+    with service.db.write() as session:
+        used = create_key(service, session, owner, name="Firmware portal").row
+        used.last_used_at = service.clock.now() - dt.timedelta(minutes=4)
+        create_key(service, session, owner, name="Nightly import", scopes=["cache:write"], namespaces=["storage"])
+        old = create_key(service, session, owner, name="Old laptop").row
+        session.flush()
+        rotate_key(service, session, owner, key_id=old.id)
 
 
 def _listeners(service: Service, org: str) -> None:
@@ -218,7 +236,7 @@ def _shop(service: Service, shop: str, seller: str) -> dict[str, str]:
             kind="model",
             name=name,
             summary=summary,
-            description=f"{summary}\n\nSend one document per call. Answers come as JSON, each with its place.",
+            description=f"{summary}\n\nSend one document per call. Answers come as JSON, with where they were found.",
             category=category,
             use_case="back office",
             tags=("documents", category),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import service_axe
 import service_world as world
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from service_conftest import LiveServer
@@ -34,8 +32,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGES = ["/", "/pricing", "/signup", "/login", "/reset"]
-DASHBOARD = ["", "/keys", "/namespaces", "/listeners", "/usage", "/plan", "/settings"]
 
 
 @pytest.fixture(scope="module")
@@ -206,48 +202,6 @@ def test_the_phone_menu_opens_and_says_so(page: Page, live: LiveServer) -> None:
     assert menu.get_attribute("aria-expanded") == "true"
     page.get_by_role("link", name="Usage").click()
     page.get_by_role("heading", name="Usage").wait_for()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_and_no_page_is_wider_than_a_phone(page: Page, live: LiveServer, scheme: Any) -> None:
-    org_id = _signed_in(page, live)
-    now = live.service.clock.now()
-    live.service.meter.count(org_id, "storage", now, requests=10, hits=7, misses=3, sets=2, bytes_in=100)
-    source = service_axe.axe_source()
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    found: dict[str, list[str]] = {}
-    for path in PAGES + [f"/dashboard{path}" for path in DASHBOARD]:
-        for size in ({"width": 1280, "height": 900}, {"width": 390, "height": 844}):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
-            page.goto(f"{live.url}{path}")
-            problems = _axe(page, source)
-            if problems:
-                found[f"{path} {size['width']}"] = problems
-            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert wide <= 0, (path, size)
-    assert found == {}
-
-
-def _axe(page: Page, source: str) -> list[str]:
-    """The serious and critical findings of the checker on the page, run outside the page's own script policy."""
-    session = page.context.new_cdp_session(page)
-    session.send("Runtime.evaluate", {"expression": source})
-    answer = session.send(
-        "Runtime.evaluate",
-        {
-            "expression": "axe.run(document).then(found => JSON.stringify(found.violations))",
-            "awaitPromise": True,
-            "returnByValue": True,
-        },
-    )
-    session.detach()
-    violations = json.loads(answer["result"]["value"])
-    return [
-        f"{item['id']}: {node['html'][:160]}"
-        for item in violations
-        if item["impact"] in {"serious", "critical"}
-        for node in item["nodes"]
-    ]
 
 
 def test_a_visitor_without_session_is_led_to_the_login(page: Page, live: LiveServer) -> None:

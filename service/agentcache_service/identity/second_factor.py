@@ -36,12 +36,15 @@ class Enrolment:
 
 
 def begin(service: Service, session: Session, principal: Principal) -> Enrolment:
-    """Make a new secret, in force once a code from it was confirmed."""
+    """A secret for an authenticator, in force once a code from it was confirmed; until then the same one every time."""
     user = session.get_one(User, principal.user)
     if user.totp_confirmed_at is not None:
         raise Conflict("A second factor is set up already; remove it first.", code="second_factor_exists")
-    secret = pyotp.random_base32()
-    user.totp_sealed = service.vault.seal(secret.encode(), place=_place(user.id))
+    if user.totp_sealed is None:
+        secret = pyotp.random_base32()
+        user.totp_sealed = service.vault.seal(secret.encode(), place=_place(user.id))
+    else:
+        secret = service.vault.open(user.totp_sealed, place=_place(user.id)).decode()
     address = pyotp.TOTP(secret).provisioning_uri(name=user.email, issuer_name="AgentCache")
     return Enrolment(secret, address, _picture(address))
 

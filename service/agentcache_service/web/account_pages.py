@@ -7,14 +7,26 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from agentcache_service import audit
 from agentcache_service.cacheapi import removal
 from agentcache_service.errors import ServiceError
-from agentcache_service.identity import accounts, keys, orgs, presets, second_factor, sessions
+from agentcache_service.identity import (
+    accounts,
+    cookies,
+    keys,
+    orgs,
+    presets,
+    privacy,
+    second_factor,
+    sessions,
+)
 from agentcache_service.identity.key_routes import a_key
 from agentcache_service.identity.org_routes import our_namespace
 from agentcache_service.identity.session_routes import a_session
+from agentcache_service.identity.tables import Membership, User
 from agentcache_service.matrix import Row, for_sessions
 from agentcache_service.policy import SCOPES, require, role_allows
 from agentcache_service.principal import Principal
@@ -23,6 +35,8 @@ from agentcache_service.web.pages import page, see_other
 from agentcache_service.web.snippets import snippets
 
 router = APIRouter(prefix="/dashboard", include_in_schema=False)
+
+_SCOPE_WORDS = {"cache:read": "read the cache", "cache:write": "write the cache", "stats:read": "read figures"}
 
 Text = Annotated[str, Form(max_length=2000)]
 Secret = Annotated[str, Form(max_length=1024)]
@@ -43,6 +57,7 @@ def _keys_page(
         rows=rows,
         rooms=rooms,
         scopes=SCOPES,
+        scope_words=_SCOPE_WORDS,
         may_write=role_allows(caller.role, "keys:write"),
         secret=secret,
         problem=problem,
@@ -192,13 +207,23 @@ def _settings_page(
             sessions=sessions.living(session, service, caller.user),
             codes_left=second_factor.codes_left(session, caller.user),
             events=audit.recent(session, caller.tenant, limit=20) if caller.role == "admin" else [],
+            people=_people(session, caller),
             notice=notice,
             problem=problem,
         )
 
 
+def _people(session: Session, caller: Principal) -> dict[str, str]:
+    """The usernames behind the ids in the audit log; one's own is "you"."""
+    if caller.org_id is None:
+        return {}
+    query = select(User.id, User.username).join(Membership, Membership.user_id == User.id)
+    rows = session.execute(query.where(Membership.org_id == caller.org_id))
+    return {**{row.id: row.username for row in rows}, caller.user: "you", "system": "AgentCache"}
+
+
 @router.get("/settings")
-def settings_page(request: Request, caller: Principal = require("org:read")) -> HTMLResponse:
+def settings_page(request: Request, caller: Principal = require("account:self")) -> HTMLResponse:
     """Profile, password, second factor, sessions, organization."""
     return _settings_page(request, caller)
 
@@ -263,6 +288,32 @@ def edit_organization(
     return see_other("/dashboard/settings")
 
 
+@router.post("/settings/erase")
+def erase_account(
+    request: Request,
+    password: Secret,
+    give_up: Text = "",
+    caller: Principal = require("account:self", rate="20/hour"),
+) -> HTMLResponse:
+    """Erase the account, and the organization where nobody else is in it."""
+    service = service_of(request)
+    try:
+        privacy.erase(service, caller, password=password, give_up_balance=give_up == "on")
+    except ServiceError as refused:
+        return _settings_page(request, caller, problem=refused.message, status=refused.status)
+    answer = page(
+        request,
+        Principal(),
+        "public/message.html",
+        heading="Your account is erased",
+        text="What we kept about you is removed now; files and mails follow within minutes.",
+        has_outbox=False,
+        link=("/", "To the start"),
+    )
+    cookies.clear_session(answer, service.settings)
+    return answer
+
+
 _EACH_OWN = for_sessions(least="viewer", other_tenant=200)
 _SAVED = for_sessions(303, least="viewer", other_tenant=303)
 
@@ -304,6 +355,12 @@ ACCESS: tuple[Row, ...] = (
     Row(
         "POST",
         "/dashboard/settings/second-factor/remove",
+        for_sessions(403, least="viewer", other_tenant=403),
+        form={"password": "wrong"},
+    ),
+    Row(
+        "POST",
+        "/dashboard/settings/erase",
         for_sessions(403, least="viewer", other_tenant=403),
         form={"password": "wrong"},
     ),

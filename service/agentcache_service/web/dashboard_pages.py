@@ -23,10 +23,15 @@ from agentcache_service.service import service_of
 from agentcache_service.usage import alerts, figures
 from agentcache_service.usage.meter import FIGURES
 from agentcache_service.web.pages import money, number, page, percent, see_other, size
+from agentcache_service.web.snippets import snippets
 
 router = APIRouter(prefix="/dashboard", include_in_schema=False)
 LIVE_EVERY_S = 1.0
 LIVE_FOR_S = 600.0  # a browser reconnects by itself; a dead connection does not stay for ever
+
+
+def _share_of(share: float | None, words: str) -> str:
+    return words if share is None else f"{percent(share)} {words}"
 
 
 def live_figures(stats: dict[str, Any]) -> dict[str, str]:
@@ -36,10 +41,12 @@ def live_figures(stats: dict[str, Any]) -> dict[str, str]:
         "requests": number(month["requests"]),
         "hit_rate": percent(month["hit_rate"]),
         "bytes_saved": size(month["bytes_saved"]),
+        "bandwidth_saved": _share_of(month["bandwidth_saved_rate"], "of what was read"),
         "dedup_rate": percent(month["dedup_rate"]),
         "cost_saved": money(month["cost_saved_micros"]),
         "projected": money(stats["projected_saved_micros"]),
         "all_saved": money(ever["cost_saved_micros"]),
+        "all_saved_note": f"all time: {money(ever['cost_saved_micros'])}",
     }
     for name, room in stats["namespaces"].items():
         shown[f"{name}.requests"] = number(room["requests"])
@@ -58,6 +65,9 @@ def overview(request: Request, caller: Principal = require("usage:read")) -> HTM
     with service.db.read() as session:
         days = figures.series(session, caller.tenant, service.clock.now())
         rooms = [row.name for row in orgs.namespaces(session, caller.tenant)]
+    price = service.plans.unit_costs["bandwidth_gb_usd"]
+    for day in days:
+        day["saved_micros"] = figures.saved_micros(day, bandwidth_gb_usd=price)
     nothing = figures.totals(dict.fromkeys(FIGURES, 0)) | {"cost_saved_micros": 0}
     by_room = {name: stats["namespaces"].get(name, nothing) for name in rooms}
     return page(
@@ -67,7 +77,8 @@ def overview(request: Request, caller: Principal = require("usage:read")) -> HTM
         live=live_figures(stats | {"namespaces": by_room}),
         rooms=rooms,
         points=json.dumps(days),
-        days=days,
+        is_new=not stats["all_time"]["requests"],
+        snippets=snippets(service.settings.public_url, key=None, namespace=rooms[0] if rooms else "default"),
     )
 
 
@@ -77,17 +88,20 @@ async def live(request: Request, caller: Principal = require("usage:read")) -> S
     session."""
     service = service_of(request)
 
-    def is_signed_in() -> bool:
-        now = service.identify(request)
-        return (now.session_id, now.org_id, now.kind) == (caller.session_id, caller.org_id, "session")
+    def look() -> dict[str, Any] | None:
+        """The figures, as long as the session that asked for them is alive."""
+        still = service.identify(request)
+        if (still.session_id, still.org_id, still.kind) != (caller.session_id, caller.org_id, "session"):
+            return None
+        return figures.stats(service, caller.tenant)
 
     async def events() -> AsyncIterator[str]:
         told = ""
         yield "retry: 2000\n\n"
         for _ in range(int(LIVE_FOR_S / LIVE_EVERY_S)):
-            if not await run_in_threadpool(is_signed_in):
+            stats = await run_in_threadpool(look)
+            if stats is None:
                 return
-            stats = await run_in_threadpool(figures.stats, service, caller.tenant)
             text = json.dumps(live_figures(stats))
             if text != told:
                 told = text

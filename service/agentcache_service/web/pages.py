@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -14,9 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agentcache_service.errors import ServiceError
 from agentcache_service.identity import orgs
+from agentcache_service.identity.credentials import cookie_name
 from agentcache_service.principal import Principal
 from agentcache_service.service import Service, service_of
 from agentcache_service.usage import alerts
+from agentcache_service.web import words
 
 
 def span(seconds: int) -> str:
@@ -52,6 +55,11 @@ class NavItem:
     href: str
     icon: str = "other"
 
+
+STAFF_NAVIGATION: list[tuple[str, list[NavItem]]] = [("Installation", [NavItem("Platform", "/admin", "platform")])]
+STAFF_ONLY: list[tuple[str, list[NavItem]]] = [
+    ("", [NavItem("Platform", "/admin", "platform"), NavItem("Settings", "/dashboard/settings", "settings")])
+]
 
 # group title -> items; areas add theirs here
 NAVIGATION: list[tuple[str, list[NavItem]]] = [
@@ -96,7 +104,10 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, size=size, money=money, percent=percent, day=day, ago=ago, effects=effects)
+    made.filters.update(
+        number=number, size=size, money=money, percent=percent, day=day, ago=ago, effects=effects, span=span
+    )
+    made.filters.update(action=words.action, browser=words.browser)
     return made
 
 
@@ -153,7 +164,8 @@ def page(request: Request, caller: Principal, template: str, *, status: int = 20
     shared: dict[str, Any] = {
         "caller": caller,
         "path": request.url.path,
-        "nav": NAVIGATION,
+        "nav": _navigation(caller),
+        "signed_in": caller.kind == "session",
         "now": service.clock.now(),
         "notice": None,
         "problem": None,
@@ -162,6 +174,13 @@ def page(request: Request, caller: Principal, template: str, *, status: int = 20
     }
     html = environment().get_template(template).render({**shared, **context})
     return HTMLResponse(html, status_code=status)
+
+
+def _navigation(caller: Principal) -> list[tuple[str, list[NavItem]]]:
+    """The menu: the organization's pages, and for platform admins theirs; without an organization theirs alone."""
+    if caller.org_id is None:
+        return STAFF_ONLY
+    return [*NAVIGATION, *STAFF_NAVIGATION] if caller.is_staff else NAVIGATION
 
 
 def _organization(service: Service, caller: Principal) -> dict[str, Any]:
@@ -173,7 +192,7 @@ def _organization(service: Service, caller: Principal) -> dict[str, Any]:
         banners = alerts.banners(service, session, org)
     left = None
     if org.trial_ends_at is not None and org.trial_ends_at > now:
-        left = (org.trial_ends_at - now).days
+        left = math.ceil((org.trial_ends_at - now) / timedelta(days=1))
     return {"org": org, "plan": orgs.plan_of(service, org), "trial_days_left": left, "banners": banners}
 
 
@@ -191,20 +210,28 @@ _HEADINGS = {
 }
 
 
+_SENTENCES = {  # what the framework says in two words
+    "Not Found": "There is nothing at this address.",
+    "Method Not Allowed": "This address is not opened that way. Go back and use the button on the page.",
+}
+
+
 def error_page(request: Request, error: ServiceError) -> HTMLResponse | RedirectResponse:
     """A refusal as a page; who is not signed in is led to the login, who owes a second factor to its form."""
     if error.status == 401 and request.method == "GET":
         return see_other("/login")
     if error.code == "second_factor_required":
         return see_other("/second-factor")
+    is_signed_in = cookie_name(is_https=service_of(request).settings.is_https) in request.cookies
     html = (
         environment()
         .get_template("error.html")
         .render(
             caller=Principal(),
+            signed_in=is_signed_in,
             heading=_HEADINGS.get(error.status, "Something is not right"),
-            message=error.message,
-            upgrade_url="/pricing" if "upgrade_url" in error.extra else None,
+            message=_SENTENCES.get(error.message, error.message),
+            upgrade_url="/dashboard/billing" if "upgrade_url" in error.extra else None,
         )
     )
     return HTMLResponse(html, status_code=error.status, headers=error.headers)

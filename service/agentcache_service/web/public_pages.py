@@ -91,7 +91,8 @@ def sign_up(
 
 def _message(request: Request, caller: Principal, heading: str, text: str) -> HTMLResponse:
     has_outbox = service_of(request).settings.mail_transport == "outbox"
-    return page(request, caller, "public/message.html", heading=heading, text=text, has_outbox=has_outbox)
+    link = ("/login", "Sign in")
+    return page(request, caller, "public/message.html", heading=heading, text=text, has_outbox=has_outbox, link=link)
 
 
 @router.get("/verify")
@@ -134,6 +135,7 @@ def verify(request: Request, token: Text, caller: Principal = public(rate="30/mi
         request,
         caller,
         "public/welcome.html",
+        signed_in=True,
         key=key,
         snippets=snippets(service.settings.public_url, key=key, namespace=_first_namespace(request, welcome)),
     )
@@ -208,9 +210,15 @@ def second_factor_form(request: Request, caller: Principal = require("account:se
         is_set_up = accounts.get_user(session, caller.user).totp_confirmed_at is not None
     if is_set_up:
         return page(request, caller, "public/second_factor.html", error=None)
+    return _enrol_page(request, caller)
+
+
+def _enrol_page(request: Request, caller: Principal, *, error: str | None = None, status: int = 200) -> HTMLResponse:
+    """The picture to scan: the same one until its first code was right."""
+    service = service_of(request)
     with service.db.write() as session:
         made = second_factor.begin(service, session, caller)
-    return page(request, caller, "public/enrol.html", enrolment=made, error=None)
+    return page(request, caller, "public/enrol.html", status=status, enrolment=made, error=error)
 
 
 @router.post("/second-factor")
@@ -222,9 +230,14 @@ def second_factor_give(request: Request, code: Text, caller: Principal = require
             token = second_factor.give(service, session, caller, code=code)
     except ServiceError as refused:
         return page(request, caller, "public/second_factor.html", status=refused.status, error=refused.message)
-    answer = see_other("/dashboard")
+    answer = see_other(_home(caller))
     cookies.set_session(answer, service.settings, token)
     return answer
+
+
+def _home(caller: Principal) -> str:
+    """Where somebody lands after signing in: platform admins may have no organization to look at."""
+    return "/dashboard" if caller.org_id is not None else "/admin"
 
 
 @router.post("/second-factor/confirm")
@@ -237,8 +250,10 @@ def second_factor_confirm(
         with service.db.write() as session:
             codes, token = second_factor.confirm(service, session, caller, code=code)
     except ServiceError as refused:
+        if refused.code == "code_wrong":
+            return _enrol_page(request, caller, error=refused.message, status=refused.status)
         return page(request, caller, "public/second_factor.html", status=refused.status, error=refused.message)
-    answer = page(request, caller, "public/recovery.html", codes=codes)
+    answer = page(request, caller, "public/recovery.html", codes=codes, home=_home(caller))
     cookies.set_session(answer, service.settings, token)
     return answer
 

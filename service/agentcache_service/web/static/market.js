@@ -5,6 +5,7 @@ const MONEY_STYLE = "plot"; // the class charts.js uses: its style sheet's diges
 
 function bars(place) {
   const points = JSON.parse(place.dataset.points);
+  if (!points.some((point) => point.revenue || point.earned)) return; // the sentence in the page says so
   const isDays = points.length > 0 && points[0].day !== undefined;
   const rows = points.map((point) => ({ name: point.day ?? point.month, usd: (point.revenue ?? point.earned) / 1e6 }));
   const label = (name) => {
@@ -17,9 +18,9 @@ function bars(place) {
   const bottom = Math.min(0, ...rows.map((row) => row.usd));
   const shown = isDays ? rows.filter((_, index) => (rows.length - 1 - index) % 7 === 0).map((row) => row.name) : undefined;
   place.replaceChildren(Plot.plot({
-    className: MONEY_STYLE, width, height: 220, marginLeft: 56, marginBottom: 28, ariaLabel: place.dataset.label,
+    className: MONEY_STYLE, width, height: 220, marginLeft: 44, marginRight: 12, marginBottom: 28, ariaLabel: place.dataset.label,
     x: { label: null, type: "band", tickFormat: label, tickSize: 0, ticks: shown },
-    y: { label: null, grid: true, ticks: 4, nice: true, domain: [bottom, top], tickFormat: (usd) => `$${d3.format("~g")(usd)}` },
+    y: { label: null, grid: true, ticks: 4, nice: true, domain: [bottom, top], tickSize: 0, tickFormat: (usd) => `$${d3.format(",~r")(usd)}` },
     marks: [Plot.barY(rows, { x: "name", y: "usd", fill: "var(--bar)", rx: 2, inset: 1,
       title: (row) => `${label(row.name)}: $${row.usd.toFixed(2)}` }), Plot.ruleY([0], { stroke: "var(--line)" })],
   }));
