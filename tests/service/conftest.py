@@ -185,6 +185,7 @@ def _load(name: str, file: str) -> None:
 _load("service_world", "world.py")
 _load("service_axe", "axe.py")
 _load("service_gallery", "gallery.py")
+_load("service_keyboard", "keyboard.py")
 _load("service_fleet", "fleet.py")
 sys.modules["service_conftest"] = sys.modules[__name__]
 _load("service_stand", "stand.py")  # it builds on the functions above

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import service_keyboard as keyboard
 import uvicorn
 
 from agentcache_adapters.agents.pack import pack
@@ -27,7 +28,7 @@ from agentcache_service.clock import FixedClock
 from agentcache_service.identity.credentials import cookie_name
 from agentcache_service.identity.passwords import Passwords
 from agentcache_service.jobs import Worker
-from agentcache_service.market import affiliates
+from agentcache_service.market import affiliates, seeds
 from agentcache_service.market.reconcile import CHECKS
 from agentcache_service.money.reconcile import reconcile
 from agentcache_service.service import Service, build_service
@@ -260,7 +261,7 @@ def test_creator_lists_buyer_finds_pays_calls_reviews_and_the_creator_is_paid(
 
 
 def test_figures_follow_a_sale_within_two_seconds(site: Site, visit: Callable[..., Any], tmp_path: Path) -> None:
-    from agentcache_service.market import purchases, seeds
+    from agentcache_service.market import purchases
 
     ada, org = someone(site, "ada")
     bob, other = someone(site, "bob")
@@ -386,12 +387,37 @@ def test_an_agent_is_uploaded_held_decided_and_downloaded(
     assert Path(parcel.value.path()).read_bytes() == package.read_bytes()
 
 
+def test_connecting_buying_and_moderating_by_keyboard_alone(site: Site, visit: Callable[..., Any]) -> None:
+    ada, org = someone(site, "ada")
+    bob, other = someone(site, "bob")
+    staff, _ = someone(site, "staff", staff=True)
+    site.service.money.customers.attach_card(org, "a@example.com", card="card_ok", key="k")
+    names = seeds.an_open_case(site.service, other, bob)
+    page = visit(ada)
+    page.goto("/dashboard/integrations")
+    keyboard.press(page, "[aria-label='Connect Helicone']")
+    keyboard.fill(page, "#f-api_key", "sk-helicone-good")
+    keyboard.press(page, "main button:has-text('Connect')")
+    playwright_api.expect(page.get_by_text("Helicone is connected.")).to_be_visible()
+    page.goto("/market")
+    keyboard.fill(page, "#q", "seeded")
+    page.keyboard.press("Enter")
+    keyboard.press(page, "h3 a:has-text('Seeded listing')")
+    keyboard.press(page, "button:has-text('Buy now')")
+    playwright_api.expect(page.get_by_text("It is yours")).to_be_visible()
+    keyboard.press(page, "button:has-text('Make key')")
+    page.locator("#the-key").wait_for()
+    moderator = visit(staff)
+    moderator.goto("/admin")
+    keyboard.fill(moderator, f"#n-{names['case_id']}", "It does what it says.")
+    keyboard.press(moderator, "button[value='approve']")
+    playwright_api.expect(moderator.get_by_text("The decision is recorded.")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     "path", ["/market", "/dashboard/integrations", "/dashboard/affiliates", "/dashboard/billing", "/creator"]
 )
 def test_pages_fit_a_phone_and_the_dark(site: Site, visit: Callable[..., Any], path: str) -> None:
-    from agentcache_service.market import seeds
-
     ada, org = someone(site, "ada")
     seeds.an_active_listing(site.service, org, ada)
     seeds.a_link(site.service, org, ada)
