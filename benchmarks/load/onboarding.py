@@ -56,7 +56,7 @@ class Customer:
             public_url="http://testserver",
         )
         configure_logs(chosen)
-        self.clock = FixedClock(datetime(2026, 11, 1, 8, tzinfo=UTC))
+        self.clock = FixedClock(datetime(2026, 11, 1, tzinfo=UTC))
         self.service = build_service(chosen, clock=self.clock)
         schema.upgrade(self.service.db)
         self.http = TestClient(build_app(service=self.service))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,7 @@ from agentcache_service.principal import Principal
 if TYPE_CHECKING:
     from agentcache_service.service import Service
 
+_log = structlog.get_logger("agentcache_service.identity")
 RESET_REQUESTED = "account.reset_requested"
 RESET_LIFE = timedelta(hours=1)
 FAILURES_PER_ACCOUNT = ("10/5minute", "40/hour")
@@ -72,6 +74,7 @@ def login(service: Service, *, login: str, password: str, address: str, agent: s
         query = select(User).where(or_(User.email == name, User.username == name), User.erased_at.is_(None))
         user = session.scalars(query).one_or_none()
     if not service.passwords.verify(user.password_hash if user else None, password) or user is None:
+        _log.info("login refused", address=address)  # no name: people type passwords into that field
         for rule, *caller in rules:
             service.limiter.check(rule, *caller)
         raise Unauthenticated("The name or the password is wrong.", code="login_failed")
