@@ -190,8 +190,8 @@ def _store(settings: S3Settings, around: Surroundings, patience: float) -> Any:
         conditional_put="etag",
         disable_bulk_delete=True,
         client_options=options,
-        # A few more tries for what fails soon (Ceph answers 500 to who reads or writes what is being replaced), none for
-        # what was waited for.
+        # A few more tries for what fails soon (Ceph answers 500 to who reads or writes what is being replaced), none
+        # for what was waited for.
         retry_config={
             "max_retries": 6,
             "retry_timeout": timedelta(seconds=settings.timeout / 2),
