@@ -131,13 +131,13 @@ def waiting(database: Database, clock: Clock, *, since: timedelta = timedelta())
 
 def finish(database: Database, clock: Clock, held: Claim, *, forget: bool = False) -> bool:
     """Mark a held job done, and with `forget` empty its payload; False when the lease was lost to another worker."""
-    left = {"payload": {}} if forget else {}
+    left: dict[str, Any] = {"payload": {}} if forget else {}
     return _close(database, held, state="done", finished_at=clock.now(), last_error=None, **left)
 
 
 def give_up(database: Database, clock: Clock, held: Claim, *, reason: str, forget: bool = False) -> bool:
     """Mark a held job failed for good."""
-    left = {"payload": {}} if forget else {}
+    left: dict[str, Any] = {"payload": {}} if forget else {}
     return _close(database, held, state="failed", finished_at=clock.now(), last_error=reason, **left)
 
 
