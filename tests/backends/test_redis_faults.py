@@ -6,10 +6,12 @@ The servers are real; what cannot be asked of a real one (a reply cut short) is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -306,11 +308,84 @@ def test_no_call_of_the_agent_fails_while_redis_is_in_trouble(own_redis: RedisSe
             assert cache.get("known", default="gone") == "gone"
 
 
-class _Player:
-    """Plays a Redis that gives one fixed reply to anything and hangs up."""
+@pytest.mark.parametrize("password", [None, "word"])
+def test_a_reply_that_dribbles_in_costs_no_more_than_the_timeout(open_redis: Open, password: str | None) -> None:
+    with _Player(b"$1000\r\n" + b"x" * 1000, pause=TIMEOUT / 3) as player:
+        backend = open_redis(player.port, password=password)
+        for call in (lambda: backend.get(b"k"), lambda: backend.get_many([b"k", b"l"]), lambda: backend.add(b"n", 1)):
+            _refused(call, BackendUnavailable, "did not answer in time")
 
-    def __init__(self, reply: bytes) -> None:
-        self._reply = reply
+
+def test_a_call_may_be_given_another_time_than_usual(own_redis: RedisServer) -> None:
+    backend = RedisBackend(Settings("here", port=own_redis.port, timeout=60.0, max_connections=1))
+    assert backend.get(b"k") is MISSING
+    others: list[str] = []
+
+    def on_the_shared_connection() -> None:
+        with backend.within(0.05), pytest.raises(BackendUnavailable) as caught:
+            backend.put(b"k", b"v")
+        others.append(str(caught.value))
+
+    own_redis.freeze()
+    for call in (lambda: backend.get(b"k"), lambda: backend.put(b"k", b"v"), lambda: backend.acquire(b"l", 1.0)):
+        with backend.within(0.05), pytest.raises(BackendUnavailable, match="did not answer in time"):
+            call()
+    thread = threading.Thread(target=on_the_shared_connection)
+    thread.start()
+    thread.join(30)
+    assert others == [f"Redis at here: {'it did not answer in time'}"]
+    own_redis.thaw()
+    assert backend.put(b"k", b"v")
+    assert backend.get(b"k").data == b"v"  # type: ignore[union-attr]
+    backend.close()
+
+
+def test_large_values_take_the_time_they_need(own_redis: RedisServer) -> None:
+    value = bytes(range(256)) * 4096 * 8
+    with _slow(own_redis.port, TIMEOUT / 8) as port:
+        backend = RedisBackend(Settings("here", port=port, timeout=TIMEOUT))
+        assert backend.put(b"k", value) is not None
+        assert backend.get(b"k").data == value  # type: ignore[union-attr]
+        assert [stored.data for stored in backend.get_many([b"k", b"k"])] == [value] * 2  # type: ignore[union-attr]
+        backend.close()
+
+
+@contextmanager
+def _slow(port: int, pause: float) -> Iterator[int]:
+    """A proxy in front of a Redis that waits before it passes on each half mebibyte of a reply; answers its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket, wait: float) -> None:
+        with contextlib.suppress(OSError):
+            passed = 0
+            while data := source.recv(65_536):
+                passed += len(data)
+                if wait and passed >= 1 << 19:
+                    passed = 0
+                    threading.Event().wait(wait)
+                sink.sendall(data)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", port))
+                threading.Thread(target=pump, args=(client, server, 0.0), daemon=True).start()
+                threading.Thread(target=pump, args=(server, client, pause), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.close()
+
+
+class _Player:
+    """Plays a Redis that gives one fixed reply to anything and hangs up; with a `pause`, byte after byte so slowly."""
+
+    def __init__(self, reply: bytes, *, pause: float = 0.0) -> None:
+        self._reply, self._pause = reply, pause
+        self._over = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._play, daemon=True)
@@ -321,15 +396,22 @@ class _Player:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            with connection:
+            with connection, contextlib.suppress(OSError):
                 connection.recv(65_536)
-                connection.sendall(self._reply)
+                if not self._pause:
+                    connection.sendall(self._reply)
+                    continue
+                for at in range(len(self._reply)):
+                    connection.sendall(self._reply[at : at + 1])
+                    if self._over.wait(self._pause):
+                        break
 
     def __enter__(self) -> _Player:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join(10)

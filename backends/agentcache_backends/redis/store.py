@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import redis.exceptions as theirs
@@ -29,8 +30,9 @@ class RedisBackend:
     """A shared backend in Redis (6.2 or newer) or Valkey. Opening it does not connect; the first call does.
 
     Each thread holds a connection of its own, up to `max_connections`; further threads share one. A call takes at
-    most `connect_timeout` plus `timeout`; it is repeated once, on a new connection, when the old one turns out to
-    have been closed and repeating does no harm.
+    most `timeout` (or `connect_timeout`, if that is more and a connection is to be opened), and what large values
+    need; it is repeated once, on a new connection, when the old one turns out to have been closed and repeating does
+    no harm.
     """
 
     capabilities = CAPABILITIES
@@ -73,6 +75,15 @@ class RedisBackend:
                     wire = self._shared = self._shared or self._shared_kind(self._settings)
             self._local.wire = wire
         return wire
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        wire = self._wire()
+        usual, wire.patience = wire.patience, seconds
+        try:
+            yield
+        finally:
+            wire.patience = usual
 
     def _perform(self, ask: Ask[T]) -> T:
         wire = self._wire()

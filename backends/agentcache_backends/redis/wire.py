@@ -2,13 +2,19 @@
 
 Pool, retries and wrapping are more than half of what a `get` costs in redis-py (measured), so commands go straight
 from hiredis to the socket and back.
+
+An exchange is bounded as a whole, opening included. A socket's own timeout begins anew with every byte that arrives,
+so where a reply comes in pieces it is set to what is left; each piece earns the time that it may take at
+`BYTES_PER_SECOND`.
 """
 
 from __future__ import annotations
 
 import select
 import threading
+from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 import redis.exceptions as theirs
@@ -21,29 +27,45 @@ from agentcache_backends.redis.asks import Ask
 from agentcache_backends.redis.settings import Settings
 from agentcache_backends.redis.tls import TlsConnection
 from agentcache_backends.redis.trouble import NOT_REDIS, without_credentials
+from agentcache_core.allowance import BYTES_PER_SECOND
+from agentcache_core.watched import WatchedThreads
 
 _NOTHING: Final = object()
 _READ: Final = 131_072
+_SHORTEST: Final = 0.001
+_OPENING: Final = WatchedThreads()
+"""Where connections are opened: resolving a name knows no timeout, every address and greeting has one of its own."""
 
 
 class Wire:
-    """A connection that one thread uses. It connects when first asked and after any trouble."""
+    """A connection that one thread uses. It connects when first asked and after any trouble.
+
+    `patience` is how long an exchange may take, in seconds.
+    """
+
+    patience: float
 
     def __init__(self, settings: Settings) -> None:
-        kind: Any = UnixDomainSocketConnection if settings.socket_path else Connection
-        if settings.tls:
-            kind = partial(TlsConnection, settings)
         self._settings = settings
-        self._connection: Any = kind(**settings.connection_options(), retry=Retry(NoBackoff(), 0))
+        self._connection: Any = _connection(settings)
+        self.patience = self._usual = settings.timeout
+        self._longer = max(0.0, settings.connect_timeout - settings.timeout)
         self._socket: Any = None
         self._buffer = bytearray(_READ)
         self._reader: Any = Reader(notEnoughData=_NOTHING)
 
-    def quick(self, packed: bytes) -> Any:
-        """The reply to one packed command. Trouble is raised, as redis-py's exceptions or `OSError`, and closes it."""
-        socket = self._socket or self._open()
+    def quick(self, packed: bytes, until: float = 0.0) -> Any:
+        """The reply to one packed command, by `until` (monotonic) where that is given. Trouble is raised, as
+        redis-py's exceptions or `OSError`, and closes it."""
+        until = until or monotonic() + self.patience
+        socket = self._socket or self._open(until)
+        changed = self.patience != self._usual or len(packed) > _READ
         try:
+            if changed:
+                until = self._bound(until, len(packed))
             socket.sendall(packed)
+            if changed:
+                until = self._bound(until, 0)
             reader, buffer = self._reader, self._buffer
             while True:
                 count = socket.recv_into(buffer)
@@ -53,6 +75,9 @@ class Wire:
                 reply = reader.gets(False)
                 if reply is not _NOTHING:
                     break
+                until, changed = self._bound(until, count), True
+            if changed:
+                socket.settimeout(self._usual)
         except ProtocolError as error:
             self.close()
             raise theirs.ConnectionError(NOT_REDIS) from error
@@ -65,53 +90,65 @@ class Wire:
 
     def exchange(self, ask: Ask[Any]) -> list[Any]:
         """The replies to one ask. An answered error is raised only when every reply was read."""
+        until = monotonic() + self.patience
         if not ask.again and self._socket is not None and self._is_dead():
             self.close()
         was_open = self._socket is not None
         try:
-            return self._send_and_read(ask)
+            return self._send_and_read(ask, until)
         except (theirs.ResponseError, theirs.TimeoutError, TimeoutError):
             raise
         except (theirs.ConnectionError, OSError):
             if not (was_open and ask.again):
                 raise
-        return self._send_and_read(ask)
+        return self._send_and_read(ask, until)
 
-    def _send_and_read(self, ask: Ask[Any]) -> list[Any]:
+    def _send_and_read(self, ask: Ask[Any], until: float) -> list[Any]:
         trouble: theirs.ResponseError | None = None
         replies: list[Any] = []
         try:
-            replies.append(self.quick(ask.packed))
+            replies.append(self.quick(ask.packed, until))
         except theirs.ResponseError as error:
             trouble = error
-        try:
-            for _ in range(ask.replies - 1):
-                reply = self._next()
-                if type(reply) is ReplyError:
-                    trouble = trouble or theirs.ResponseError(str(reply))
-                replies.append(reply)
-        except ProtocolError as error:
-            self.close()
-            raise theirs.ConnectionError(NOT_REDIS) from error
-        except BaseException:
-            self.close()
-            raise
-        if trouble is not None:
-            raise trouble
+        if ask.replies > 1:
+            try:
+                self._read_on(ask.replies - 1, replies, until)
+            except ProtocolError as error:
+                self.close()
+                raise theirs.ConnectionError(NOT_REDIS) from error
+            except BaseException:
+                self.close()
+                raise
+        first = next((reply for reply in replies if type(reply) is ReplyError), None)
+        if trouble is not None or first is not None:
+            raise trouble or theirs.ResponseError(str(first))
         return replies
 
-    def _next(self) -> Any:
-        while (reply := self._reader.gets(False)) is _NOTHING:
-            count = self._socket.recv_into(self._buffer)
-            if not count:
-                raise theirs.ConnectionError("Redis closed the connection")
-            self._reader.feed(self._buffer, 0, count)
-        return reply
+    def _read_on(self, count: int, replies: list[Any], until: float) -> None:
+        """Read so many further replies."""
+        changed = False
+        for _ in range(count):
+            while (reply := self._reader.gets(False)) is _NOTHING:
+                until, changed = self._bound(until, 0), True
+                size = self._socket.recv_into(self._buffer)
+                if not size:
+                    raise theirs.ConnectionError("Redis closed the connection")
+                self._reader.feed(self._buffer, 0, size)
+                until += size / BYTES_PER_SECOND
+            replies.append(reply)
+        if changed:
+            self._socket.settimeout(self._usual)
 
-    def _open(self) -> Any:
+    def _bound(self, until: float, moved: int) -> float:
+        """Let the socket wait for what is left, and for what these bytes take; answers the new end."""
+        until += moved / BYTES_PER_SECOND
+        self._socket.settimeout(max(_SHORTEST, until - monotonic()))
+        return until
+
+    def _open(self, until: float | None = None) -> Any:
         trouble: BaseException | None = None
         try:
-            self._connection.connect()
+            self._connect(until)
         except (theirs.RedisError, OSError) as error:
             trouble = without_credentials(error, self._settings)
             if trouble is error:
@@ -122,6 +159,19 @@ class Wire:
         # redis-py keeps the socket it greeted to itself; there is no public way to it.
         self._socket = self._connection._sock
         return self._socket
+
+    def _connect(self, until: float | None) -> None:
+        connection = self._connection
+        opening = _OPENING.submit(connection.connect)
+        try:
+            opening.result(None if until is None else max(_SHORTEST, until - monotonic()) + self._longer)
+        except FutureTimeout as error:
+            if opening.done():
+                raise
+            # It may still come about: then nobody has any use for it.
+            opening.add_done_callback(lambda _: connection.disconnect())
+            self._connection = _connection(self._settings)
+            raise theirs.TimeoutError("the connection was not open in time") from error
 
     def _is_dead(self) -> bool:
         """Whether the other side closed the connection meanwhile. Asked before what must not be sent twice."""
@@ -134,24 +184,43 @@ class Wire:
         self._connection.disconnect()
 
 
+def _connection(settings: Settings) -> Any:
+    """A connection of redis-py, not yet open."""
+    kind: Any = UnixDomainSocketConnection if settings.socket_path else Connection
+    if settings.tls:
+        kind = partial(TlsConnection, settings)
+    return kind(**settings.connection_options(), retry=Retry(NoBackoff(), 0))
+
+
 class SharedWire(Wire):
     """A connection that several threads take turns on."""
 
     def __init__(self, settings: Settings) -> None:
+        self._mine = threading.local()
         super().__init__(settings)
         self._turn = threading.RLock()
-        self._patience = settings.timeout + settings.connect_timeout
 
-    def quick(self, packed: bytes) -> Any:
-        if not self._turn.acquire(timeout=self._patience):
+    @property
+    def patience(self) -> float:
+        """How long an exchange of this thread may take, in seconds."""
+        patience: float = getattr(self._mine, "patience", self._settings.timeout)
+        return patience
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._mine.patience = seconds
+
+    def quick(self, packed: bytes, until: float = 0.0) -> Any:
+        until = until or monotonic() + self.patience
+        if not self._turn.acquire(timeout=max(0.0, until - monotonic())):
             raise theirs.TimeoutError("the shared connection was busy")
         try:
-            return super().quick(packed)
+            return super().quick(packed, until)
         finally:
             self._turn.release()
 
     def exchange(self, ask: Ask[Any]) -> list[Any]:
-        if not self._turn.acquire(timeout=self._patience):
+        if not self._turn.acquire(timeout=self.patience):
             raise theirs.TimeoutError("the shared connection was busy")
         try:
             return super().exchange(ask)
