@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from agentcache_core.allowance import no_call
 from agentcache_core.codec.serialize import is_immutable, loads
@@ -15,7 +15,18 @@ from agentcache_core.keys import Key
 from agentcache_core.leasing import Held, Leases
 from agentcache_core.model import Computed, Cost
 from agentcache_core.runtime import Runtime
-from agentcache_core.singleflight import Abandoned, Crashed, Flight, Flights, Landed, copy_of, enter, is_leading, leave
+from agentcache_core.singleflight import (
+    Abandoned,
+    Crashed,
+    Flight,
+    Flights,
+    Landed,
+    Role,
+    copy_of,
+    enter,
+    is_leading,
+    leave,
+)
 from agentcache_core.space import Space, Stamp
 from agentcache_core.tier import Found, Trouble
 from agentcache_core.wish import Wish
@@ -60,8 +71,12 @@ class Computation:
         """
         identity = (id(self), space.tenant, space.namespace, key.kind, key.address, key.sample)
         fresh = wish.control.refresh or wish.control.no_cache
+        overtakes = False
         while True:
-            flight, role = FLIGHTS.join(identity, fresh=fresh, waits=rt.face == "async")
+            flight, role = await self._join(rt, space, key, wish, identity, fresh=fresh or overtakes)
+            if role == "overtaker":
+                overtakes = True
+                continue
             if role == "follower":
                 end = await self._follow(rt, flight)
                 if isinstance(end, Landed):
@@ -75,7 +90,39 @@ class Computation:
                     continue
             if role == "alone":
                 self.events.tell("not_joined", tenant=space.tenant, namespace=space.namespace, kind=key.kind)
-            return await self._lead(rt, space, key, function, wish, flight, request)
+            return await self._lead(rt, space, key, function, wish, flight, request, waits=not overtakes)
+
+    async def _join(
+        self, rt: Runtime, space: Space, key: Key, wish: Wish, identity: Hashable, *, fresh: bool
+    ) -> tuple[Flight, Role | Literal["overtaker"]]:
+        """Take part in a flight, unless something was invalidated since it began: its answer is none for a caller who
+        comes now, who then overtakes it."""
+        cuts = Cuts(space)
+        cuts.begin()  # so that what the flight has seen is still known, though it should land now
+        try:
+            flight, role = FLIGHTS.join(identity, fresh=fresh, waits=rt.face == "async")
+            if role != "follower" or await self._current(rt, space, key, wish, flight):
+                return flight, role
+        finally:
+            cuts.end()
+        FLIGHTS.end_wait(flight)
+        return flight, "overtaker"
+
+    async def _current(self, rt: Runtime, space: Space, key: Key, wish: Wish, flight: Flight) -> bool:
+        """Whether the answer of a flight will be one for a caller who comes now: nothing that concerns it has been
+        invalidated since it began."""
+        if flight.since is None:
+            return True
+        stamp: Stamp | Trouble | None = flight.stamp
+        named = () if stamp is None or isinstance(stamp, Trouble) else stamp.tags
+        if not Cuts(space).stands(flight.since, key.address, key.plain, [*wish.tags, *(tag for tag, _ in named)]):
+            return False
+        if stamp is None or isinstance(stamp, Trouble) or self.tiers.local:
+            return True
+        generation = space.generation
+        if generation is not None and generation.lineage == stamp.lineage and generation.cut <= stamp.seq:
+            return True
+        return await self.tiers.stands(rt, space, key, stamp)
 
     async def _follow(self, rt: Runtime, flight: Any) -> Landed | Crashed | Abandoned | None:
         if not FLIGHTS.begin_wait(flight):
@@ -96,11 +143,13 @@ class Computation:
         wish: Wish,
         flight: Flight,
         request: object,
+        *,
+        waits: bool,
     ) -> Any:
         end: Landed | Crashed | Abandoned = Abandoned()
         cuts = Cuts(space)
-        since = cuts.begin()
-        nested = is_leading()
+        since = flight.since = cuts.begin()
+        nested = is_leading() or not waits
         token = enter(flight)
         turn = None
         try:
@@ -118,6 +167,7 @@ class Computation:
                     end = Landed(result)
                     return answer
             stamp = await self.tiers.stamp(rt, space, wish.tags, fresh=False) if self._will_store(wish) else None
+            flight.stamp = stamp
             computed = await self.call(rt, space, function)
             wish = wish.knowing(computed)
             result = await self._settle(rt, space, key, computed, wish, stamp, since, request, turn)
@@ -127,8 +177,8 @@ class Computation:
             raise
         finally:
             leave(token)
-            cuts.end()
             FLIGHTS.land(flight, end)
+            cuts.end()
             if isinstance(turn, Held):
                 await self.leases.release(rt, space, turn)
         return computed.value

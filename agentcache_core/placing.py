@@ -173,6 +173,8 @@ class Placing:
             old = await tier.record_in(rt, space, name, stored)
             if late is not None and not late.allows(stored.version, old, record):
                 return Answer(False, outdated=True)
+            if _unservable(record, generation):
+                return Answer(False, outdated=True)
             newer = old is not None and old.lineage == record.lineage and old.seq + spilling > record.seq
             if computed and (newer or (renew is not None and not await renew())):
                 return Answer(False, outdated=True)
@@ -295,10 +297,20 @@ class Placing:
         await self.tiers.pending.missed(rt, space, tier, tombstones)
 
 
+def _read(stored: Stored | Any) -> Generation | None:
+    try:
+        return decode_generation(stored.data) if stored else None
+    except CorruptFrame:
+        return None
+
+
 def _follows(new: Generation, before: Stored | Any) -> bool:
     """Whether a generation is the very next one after a record that was read."""
-    try:
-        old = decode_generation(before.data) if before else None
-    except CorruptFrame:
-        old = None
+    old = _read(before)
     return old is not None and (old.lineage, old.seq + 1) == (new.lineage, new.seq)
+
+
+def _unservable(record: EntryRecord, stored: Stored | Any) -> bool:
+    """Whether the whole namespace was invalidated since an entry's computation began: it must replace nothing."""
+    generation = _read(stored)
+    return generation is None or generation.lineage != record.lineage

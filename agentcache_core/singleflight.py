@@ -41,9 +41,10 @@ class Abandoned:
 
 
 class Flight:
-    """One computation in progress, and the gate its followers wait at."""
+    """One computation in progress, and the gate its followers wait at. `since` and `stamp` are what its leader knew
+    of invalidations when it began, here (`Cuts`) and on the authority; None until then."""
 
-    __slots__ = ("end", "followers", "gate", "identity", "loop", "waits_for")
+    __slots__ = ("end", "followers", "gate", "identity", "loop", "since", "stamp", "waits_for")
 
     def __init__(self, identity: Hashable, loop: object | None) -> None:
         self.identity = identity
@@ -52,6 +53,8 @@ class Flight:
         self.end: Landed | Crashed | Abandoned = Abandoned()
         self.followers = 0
         self.waits_for: set[Flight] = set()
+        self.since: int | None = None
+        self.stamp: Any = None
 
 
 _leading: ContextVar[tuple[Flight, ...]] = ContextVar("agentcache_leading", default=())

@@ -271,6 +271,24 @@ class Tiers:
             return Stamp(LOCAL_LINEAGE, 0, tuple((tag, b"") for tag in tags))
         return await self.authority.attempt(space, "stamp", self.of(rt, space).stamp(tags, fresh=fresh))
 
+    async def stands(self, rt: Runtime, space: Space, key: Key, stamp: Stamp) -> bool:
+        """Whether nothing that concerns a key was invalidated or removed since a stamp was taken; False when that
+        cannot be told."""
+        authority = self.authority
+        if authority is None:
+            return True
+        name, held = space.entry_name(key), self.of(rt, space)
+        answers = await authority.attempt(space, "stands", held.read([name, space.generation_name]))
+        if isinstance(answers, Trouble):
+            return False
+        held.observe(answers[1])
+        if answers[0]:
+            there = await authority.record_in(rt, space, name, answers[0])
+            if there is None or (there.kind == TOMBSTONE and there.lineage == stamp.lineage and there.seq > stamp.seq):
+                return False
+        record = EntryRecord(key.kind, 0.0, plain=key.plain, tags=stamp.tags, lineage=stamp.lineage, seq=stamp.seq)
+        return await authority.attempt(space, "epochs", held.servable(record)) is True
+
 
 def _authority(stored: Sequence[StoredTier], face: Face) -> StoredTier | None:
     """The coldest shared tier, else the coldest durable one, else the coldest; None when there is only memory."""

@@ -228,3 +228,52 @@ def test_a_leader_that_is_interrupted_is_replaced() -> None:
         go.set()
         first.result(30)
         assert second.result(30) == 4
+
+
+def _overtaken(cache: Cache, other: Cache, invalidate: Any) -> tuple[list[Any], Any]:
+    """What two callers are given, one from before and one from after an invalidation that comes between; and what is
+    stored then."""
+    answers: list[Any] = []
+    first = Slow("before")
+    leader = threading.Thread(target=lambda: answers.append(cache.get_or_compute("k", first, tags=["t"])))
+    leader.start()
+    assert first.started.wait(30)
+    invalidate(other)
+    answers.append(cache.get_or_compute("k", lambda: "after", tags=["t"]))
+    first.go.set()
+    leader.join(30)
+    return answers, cache.get("k")
+
+
+@pytest.mark.parametrize(
+    "invalidate",
+    [
+        lambda cache: cache.delete("k"),
+        lambda cache: cache.invalidate(tag="t"),
+        lambda cache: cache.invalidate(pattern="k*"),
+        lambda cache: cache.invalidate(namespace=""),
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_whoever_asks_after_an_invalidation_does_not_join_what_was_begun_before(
+    invalidate: Any, elsewhere: bool, tmp_path: Any
+) -> None:
+    url = f"sqlite:///{tmp_path}/cache.db?timeout=10s"
+    with Cache(url) as cache, Cache(url) as other:
+        cache.set("seen", 1)
+        assert _overtaken(cache, other if elsewhere else cache, invalidate) == (["after", "before"], "after")
+
+
+def test_an_invalidation_of_something_else_lets_callers_join(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path}/cache.db?timeout=10s"
+    compute = Slow("answer")
+    with Cache(url) as cache, Cache(url) as other, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get_or_compute, "k", compute, tags=["t"])
+        assert compute.started.wait(30)
+        other.invalidate(tag="u")
+        other.delete("j")
+        second = pool.submit(cache.get_or_compute, "k", compute, tags=["t"])
+        _joined(cache, 1)
+        compute.go.set()
+        assert [first.result(30), second.result(30)] == ["answer", "answer"]
+        assert compute.calls == 1
