@@ -110,6 +110,21 @@ def test_a_namespace_keeps_the_version_it_was_given_and_is_moved_to_the_newest_w
     assert _nodes(stand, [{"preset": "metadata_cache"}], name="cdn")["settings"]["ttl_s"] == 60
 
 
+def test_the_page_tells_of_newer_versions_and_moves_to_them(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    _nodes(stand, [{"preset": "metadata_cache", "settings": {"semantic": True}}])
+    browser, old = stand.browser(), presets.nodes()
+    assert "is out." not in browser.get("/dashboard/namespaces").text
+    newer = presets.Node("metadata_cache", 2, "Metadata", "…", {"ttl_s": 60, "semantic": False})
+    monkeypatch.setattr(presets, "nodes", lambda: {**old, "metadata_cache": newer})
+    assert "Metadata: version 1 in use, version 2 is out." in browser.get("/dashboard/namespaces").text
+    done = browser.post("/dashboard/namespaces/storage/upgrade", follow_redirects=False)
+    assert done.status_code == 303
+    rooms = browser.get(f"/api/orgs/{stand.org_id}/namespaces").json()
+    (storage,) = [room for room in rooms if room["name"] == "storage"]
+    assert storage["settings"] == {"ttl_s": 60, "semantic": True}
+    assert "matched by meaning" in browser.get("/dashboard/namespaces").text
+
+
 def test_what_an_older_version_said_and_nothing_heeds_is_not_shown() -> None:
     old = {"preset": "seagate_lyve_connector", "version": 1, "base": {"assets": True, "inline_max_bytes": 65536}}
     assert presets.effective([old]) == {"assets": True}

@@ -125,7 +125,7 @@ def test_a_new_version_of_a_preset_changes_no_namespace_that_has_it_already(monk
         {"ttl_s": True},
         {"semantic": 5.0},
         {"semantic": -1.0},
-        {"semantic": True},
+        {"semantic": "yes"},
         {"stale_while_revalidate_s": -1},
         {"inline_max_bytes": 1 << 40},
         {"assets": 1},

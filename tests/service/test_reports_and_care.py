@@ -204,7 +204,9 @@ def test_a_person_gets_a_copy_without_secrets_and_is_erased_with_the_organizatio
     here = world.sign_in(service, user)
     copy = client.get("/api/account/export", headers=here.headers).json()
     assert copy["user"]["email"] == "ada@example.com"
-    assert [room["name"] for room in copy["organizations"][0]["namespaces"]]
+    (own,) = copy["organizations"]
+    assert {room["name"] for room in own["records"]["namespaces"]} >= {"storage"}
+    assert [entry["key"] for entry in own["entries"]] == ["k"]
     assert not re.search(r"password_hash|digest|argon2", str(copy))
     wrong = client.request("DELETE", "/api/account/me", json={"password": "wrong one"}, headers=here.headers)
     assert wrong.json()["error"] == "password_wrong"

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, StrictInt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -51,7 +51,7 @@ class NodeBody(Body):
     """
 
     preset: str = Field(max_length=60)
-    settings: dict[str, bool | int | float] = Field(default_factory=dict, max_length=20)
+    settings: dict[str, StrictBool | StrictInt | StrictFloat] = Field(default_factory=dict, max_length=20)
     version: int | None = Field(default=None, ge=1, le=1000)
 
 

@@ -176,5 +176,13 @@ def choose_nodes(
     return row
 
 
+def upgrade_nodes(service: Service, session: Session, principal: Principal, *, name: str) -> Namespace:
+    """Move every node of a namespace to its preset's newest version; own settings stay."""
+    row = namespace(session, principal.tenant, name)
+    row.nodes = [presets.as_stored(node["preset"], node.get("settings")) for node in row.nodes]
+    _note_edit(service, session, principal, name)
+    return row
+
+
 def _note_edit(service: Service, session: Session, principal: Principal, name: str) -> None:
     audit.record(session, service.clock, principal=principal, action="namespace.edit", target=name)

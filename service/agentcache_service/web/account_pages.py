@@ -181,6 +181,15 @@ def edit_namespace(
     return see_other("/dashboard/namespaces")
 
 
+@router.post("/namespaces/{name}/upgrade")
+def upgrade_namespace(name: str, request: Request, caller: Principal = require("namespaces:write")) -> Response:
+    """Move a namespace's nodes to the newest versions of their presets."""
+    service = service_of(request)
+    with service.db.write() as session:
+        orgs.upgrade_nodes(service, session, caller, name=name)
+    return see_other("/dashboard/namespaces")
+
+
 @router.post("/namespaces/{name}/remove")
 def remove_namespace(name: str, request: Request, caller: Principal = require("namespaces:write")) -> Response:
     """Remove a namespace with everything in it."""
@@ -337,6 +346,7 @@ ACCESS: tuple[Row, ...] = (
         seed=our_namespace,
         form={"node": "metadata_cache"},
     ),
+    Row("POST", "/dashboard/namespaces/{name}/upgrade", for_sessions(303, least="admin"), seed=our_namespace),
     Row("POST", "/dashboard/namespaces/{name}/remove", for_sessions(303, least="admin"), seed=our_namespace),
     Row("GET", "/dashboard/settings", _EACH_OWN),
     Row("POST", "/dashboard/settings/profile", _SAVED, form={"first_name": "Ada"}),
