@@ -92,7 +92,7 @@ def build(service: Service, *, admin: str, newcomer: str, staff: str, seller: st
     for number in (1, 2):
         with service.db.write() as session:
             row = session.get_one(Org, org)
-            row.trial_ends_at = None
+            row.trial_ends_at, row.created_at = None, service.clock.now() - dt.timedelta(days=40)
             orgs.add_namespace(service, session, owner, name=f"experiments-{number}", nodes=["metadata_cache"])
     made = _shop(service, shop, seller)
     service.money.customers.payee(org, "ada@example.com")

@@ -17,13 +17,16 @@ function bars(place) {
   const top = Math.max(1, ...rows.map((row) => row.usd));
   const bottom = Math.min(0, ...rows.map((row) => row.usd));
   const shown = isDays ? rows.filter((_, index) => (rows.length - 1 - index) % 7 === 0).map((row) => row.name) : undefined;
-  place.replaceChildren(Plot.plot({
+  const chart = Plot.plot({
     className: MONEY_STYLE, width, height: 220, marginLeft: 44, marginRight: 12, marginBottom: 28, ariaLabel: place.dataset.label,
     x: { label: null, type: "band", tickFormat: label, tickSize: 0, ticks: shown },
     y: { label: null, grid: true, ticks: 4, nice: true, domain: [bottom, top], tickSize: 0, tickFormat: (usd) => `$${d3.format(",~r")(usd)}` },
     marks: [Plot.barY(rows, { x: "name", y: "usd", fill: "var(--bar)", rx: 2, inset: 1,
       title: (row) => `${label(row.name)}: $${row.usd.toFixed(2)}` }), Plot.ruleY([0], { stroke: "var(--line)" })],
-  }));
+  });
+  chart.setAttribute("role", "img"); // one picture with one name; its parts have none of their own
+  for (const part of chart.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
+  place.replaceChildren(chart);
 }
 
 for (const place of document.querySelectorAll("[data-money-chart]")) {
