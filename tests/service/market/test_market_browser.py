@@ -335,7 +335,8 @@ def test_user_connects_replicate_sees_savings_refers_a_friend_and_earns(site: Si
     renew(site, page, ada)
     affiliates.approve_due(site.service)
     page.goto("/dashboard/affiliates")
-    page.get_by_role("button", name="Request Payout").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Request Payout").click()
     site.run_jobs()
     page.reload()
     playwright_api.expect(page.locator('[data-live="payable"]')).to_have_text("$0.00")
