@@ -48,6 +48,11 @@ class ClusterNode(RedisServer):
     def is_primary(self) -> bool:
         return "master" in self.ask("ROLE")
 
+    def epochs(self) -> dict[str, int]:
+        """The epoch that it knows of every node, by the node's name; of a replica, its primary's."""
+        nodes = [line.split() for line in _bulk(self.ask("CLUSTER", "NODES")).splitlines()]
+        return {fields[0]: int(fields[6]) for fields in nodes}
+
     def slots(self) -> list[int]:
         """The slots it says are its own."""
         for line in _bulk(self.ask("CLUSTER", "NODES")).splitlines():
@@ -111,6 +116,13 @@ class RedisCluster:
         """Whether every replica that runs follows its primary."""
         return all(node.is_primary() or _linked(node) for node in self.nodes if node.running)
 
+    def is_agreed(self) -> bool:
+        """Whether all primaries that run have epochs of their own, and every node that runs knows them."""
+        running = [node for node in self.nodes if node.running]
+        ids = {node.id for node in running if node.is_primary()}
+        told = [{name: epoch for name, epoch in node.epochs().items() if name in ids} for node in running]
+        return len(set(told[0].values())) == len(ids) and all(view == told[0] for view in told)
+
     def _sees_all(self, node: ClusterNode) -> bool:
         told, links = _bulk(node.ask("CLUSTER", "INFO")), _bulk(node.ask("CLUSTER", "NODES"))
         wanted = ("cluster_state:ok", f"cluster_slots_ok:{SLOTS}", f"cluster_known_nodes:{len(self.nodes)}")
@@ -133,7 +145,13 @@ class RedisCluster:
         raise ServerFailed(f"no node says that slot {slot} is its own")
 
     def hand_over(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
-        """Say that a slot is another primary's now, as the last step of moving it."""
+        """Say that a slot is another primary's now, as the last step of moving it.
+
+        The target takes it under an epoch above all that it knows. If the source had a later one, of a slot it took a
+        moment ago, the next greeting of the source would win the slot back and cost it its keys: so that all know all
+        epochs is waited for.
+        """
+        self.until(self.is_agreed, "to learn each other's epochs")
         for node in (target, source, *(node for node in self.nodes if node.running and node.is_primary())):
             _ok(node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", target.id))
 

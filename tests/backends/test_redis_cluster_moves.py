@@ -89,6 +89,22 @@ def test_a_call_follows_a_slot_to_its_new_node(cluster: RedisCluster, open_store
         assert call(), number
 
 
+def test_a_slot_is_handed_over_under_the_latest_epoch_also_when_it_is_not_known_everywhere_yet(
+    cluster: RedisCluster,
+) -> None:
+    slot = _slot("late")
+    _move(cluster, slot)  # now its owner's epoch is the latest, so that it would take a slot without a new one
+    target = cluster.owner(slot)
+    source = next(node for node in cluster.nodes if node is not target)
+    assert source.ask("CLUSTER", "BUMPEPOCH").startswith("+BUMPED")  # which it tells nobody for the moment
+    other = source.slots()[0]
+    _begin(other, source, target)
+    cluster.hand_over(other, source, target)
+    epochs = target.epochs()
+    assert epochs[target.id] > max(epoch for name, epoch in epochs.items() if name != target.id)
+    assert epochs[target.id] > source.epochs()[source.id]
+
+
 def test_of_a_slot_on_its_way_everything_is_found_on_either_side(cluster: RedisCluster, open_store: Open) -> None:
     store = open_store(f"{cluster.url}?timeout=5s")
     names = [b"way/%d" % number for number in range(20)]

@@ -33,7 +33,9 @@ class Outages(RuleBasedStateMachine):
         middle, authority = DictBackend(clock=self.clock), DictBackend(clock=self.clock)
         self.links = [[FaultyBackend(middle), FaultyBackend(authority)] for _ in range(2)]
         self.caches = [
-            Cache(["memory://", *links], clock=self.clock, max_staleness=0, background=False) for links in self.links
+            # A deadline goes by the machine's clock: on one that stalls it would lose answers that the plan does not.
+            Cache(["memory://", *links], clock=self.clock, max_staleness=0, background=False, deadline="1h")
+            for links in self.links
         ]
         self.possible: dict[str, set[Any]] = {"a": {MISSING}, "b": {MISSING}}
         self.tagged: dict[str, bool] = {"a": False, "b": False}
