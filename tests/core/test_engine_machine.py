@@ -34,7 +34,7 @@ class WholeCache(RuleBasedStateMachine):
 
     def _open(self, which: int) -> Cache:
         tiers: list[Any] = [self.store] if which else ["memory://?max_entries=3", self.store]
-        return Cache(tiers, clock=self.clock, max_staleness=0, background=False)
+        return Cache(tiers, clock=self.clock, max_staleness=0, background=False, deadline="1h")
 
     def view(self, which: int, tenant: str, namespace: str) -> Cache:
         cache = self.caches[which]

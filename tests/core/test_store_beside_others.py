@@ -79,10 +79,10 @@ def drop(cache: Cache, how: str) -> None:
 def swept_while(store: Any, *, acts: dict[int, Callable[[Cache], object]]) -> tuple[int, Cache]:
     """Maintain a store of six entries while another program acts before some of its calls; answers how many calls
     maintenance made, and the other program's cache."""
-    other = Cache(store, background=False, maintenance="manual")
+    other = Cache(store, background=False, maintenance="manual", deadline="1h")  # whatever else the machine does
     other.set_many([(key, f"old {key}") for key in KEYS], tags=["t"])
     interrupted = Interrupted(store, {step: lambda act=act: act(other) for step, act in acts.items()})  # type: ignore[misc]  # mypy infers no type for the bound default
-    assert Cache(interrupted, background=False, maintenance="manual").maintain(grace=0).trouble == {}
+    assert Cache(interrupted, background=False, maintenance="manual", deadline="1h").maintain(grace=0).trouble == {}
     return interrupted.calls, other
 
 
@@ -171,7 +171,9 @@ class SweepersBesideWriters(RuleBasedStateMachine):
         self.batches.start()
         self.clock = ManualClock()
         self.store = DictBackend(clock=self.clock)
-        self.writer = Cache(self.store, clock=self.clock, inline_max=16, background=False, maintenance="manual")
+        self.writer = Cache(
+            self.store, clock=self.clock, inline_max=16, background=False, maintenance="manual", deadline="1h"
+        )
         self.truth: dict[str, str] = {}
         self.tagged: set[str] = set()
         self.count = 0

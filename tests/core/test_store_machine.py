@@ -70,7 +70,7 @@ class Storage(RuleBasedStateMachine):
         self.dawdling: tuple[float, str, int, BlobRef] | None = None
 
     def _open(self, backend: Any) -> Cache:
-        return Cache(backend, clock=self.clock, inline_max=64, background=False, maintenance="manual")
+        return Cache(backend, clock=self.clock, inline_max=64, background=False, maintenance="manual", deadline="1h")
 
     @rule(which=st.integers(0, 1), key=KEYS, number=CONTENTS, tagged=st.booleans())
     def set(self, which: int, key: str, number: int, tagged: bool = False) -> None:
