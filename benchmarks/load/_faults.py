@@ -6,10 +6,14 @@ import contextlib
 import http.client
 import http.server
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from typing import Self
 
+import redis
+
+from agentcache_core import Cache
 from agentcache_core.testing.servers import RedisServer, S3Server
 
 
@@ -33,39 +37,113 @@ class SlowlyLoading(RedisServer):
         self.start()
 
 
-@contextmanager
-def cutting_proxy(port: int, after: Callable[[], int | None]) -> Iterator[int]:
-    """A TCP proxy in front of a port of this machine that cuts every connection after `after()` bytes of reply (None =
-    never); answers its own port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    closing = threading.Event()
+class RedisProxy:
+    """A TCP proxy in front of a port of this machine; a context manager. Of every reply, "cut" lets three bytes pass
+    and hangs up, "drip" one in a tenth of a second, "" all."""
 
-    def serve(client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as server:
-            threading.Thread(target=pump, args=(client, server, lambda: None), daemon=True).start()
-            pump(server, client, after)
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self._mode = ""
+        self._closing = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
 
-    def pump(source: socket.socket, sink: socket.socket, limit: Callable[[], int | None]) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                most = limit()
-                sink.sendall(data if most is None else data[:most])
-                if most is not None:
-                    sink.shutdown(socket.SHUT_RDWR)
-                    return
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
 
-    def accept() -> None:
-        while not closing.is_set():
+    def to(self, mode: str) -> None:
+        """Change what becomes of replies. Connections stay, but for those that wait for dripping bytes."""
+        self._mode = mode
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        for each in [self._listener, *self._open]:
+            each.close()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
             with contextlib.suppress(OSError):
-                client, _ = listener.accept()
-                threading.Thread(target=serve, args=(client,), daemon=True).start()
+                client, _ = self._listener.accept()
+                self._open.append(client)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield int(listener.getsockname()[1])
-    finally:
-        closing.set()
-        listener.close()
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._behind), 5) as server:
+            threading.Thread(target=self._ask, args=(client, server), daemon=True).start()
+            while data := server.recv(65536):
+                if self._mode == "cut":
+                    client.sendall(data[:3])
+                    client.shutdown(socket.SHUT_RDWR)  # to close it would wait for who reads from it
+                    return
+                for at in range(len(data)):
+                    if self._mode != "drip":
+                        client.sendall(data[at:])
+                        break
+                    client.sendall(data[at : at + 1])
+                    self._closing.wait(0.1)
+
+    def _ask(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)
+
+
+def set_password(port: int, old: str, new: str) -> None:
+    """Change the password of a Redis and hang up on everybody who knew the old one."""
+    with redis.Redis(port=port, password=old) as client:
+        client.config_set("requirepass", new)
+        client.client_kill_filter(_type="normal", skipme=True)
+
+
+class OtherProcess:
+    """A second process with a cache on the same Redis and a memory tier before it; a context manager."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _OTHER, self._url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def _ask(self, *words: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(*words, file=self._process.stdin, flush=True)
+        return self._process.stdout.readline().strip()
+
+    def remember_what_is_invalidated(self) -> None:
+        """Have an answer in its memory and in the Redis that this process then invalidates."""
+        with Cache(self._url, deadline="10s") as here:
+            assert self._ask("set", "shared", "old") == "True"
+            assert self._ask("get", "shared") == "old"
+            here.invalidate(tag="old")
+            assert not here.stats().further["pending_invalidations"]
+
+    def has_forgotten(self) -> bool:
+        """Whether it no longer serves that answer, asked several times, and stores what it computes."""
+        gone = all(self._ask("get", "shared") == "MISSING" for _ in range(3))
+        return gone and self._ask("set", "own", "new") == "True" and self._ask("get", "own") == "new"
+
+
+_OTHER = """
+import sys
+from agentcache_core import Cache
+with Cache(["memory://", sys.argv[1]], deadline="10s", max_staleness="1s", maintenance="manual") as cache:
+    for line in sys.stdin:
+        verb, key, *value = line.split()
+        print(cache.set(key, *value, tags=["old"]) if verb == "set" else cache.get(key, default="MISSING"), flush=True)
+"""
 
 
 class S3Proxy:
@@ -75,7 +153,7 @@ class S3Proxy:
     def __init__(self, server: S3Server) -> None:
         proxy = self
         self.mode: str | int = ""
-        self.go = threading.Event()
+        self._go = threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -83,7 +161,7 @@ class S3Proxy:
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if proxy.mode == "hang":
-                    proxy.go.wait(60)
+                    proxy._go.wait(60)
                     self.close_connection = True
                 elif isinstance(proxy.mode, int):
                     self.send_response(proxy.mode)
@@ -120,7 +198,16 @@ class S3Proxy:
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
         self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
 
-    def close(self) -> None:
-        self.go.set()
+    def to(self, mode: str | int) -> None:
+        """Change what becomes of requests, and let go of those that hang."""
+        held, self._go = self._go, threading.Event()
+        self.mode = mode
+        held.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
         self._http.shutdown()
         self._http.server_close()

@@ -14,8 +14,8 @@ import pytest
 @pytest.mark.s3
 def test_no_call_of_the_agent_fails_whatever_redis_and_s3_do() -> None:
     command = [sys.executable, "-m", "benchmarks", "load", "faults", "--small", "--json"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=170)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)["reports"]["faults"]
-    assert len(report["rows"]) == 14
-    assert report["extra"] == {"failed calls": 0, "not recovered": ["Redis wrong password"]}
+    assert len(report["rows"]) == 2 * (11 + 5)  # each of Redis's and S3's faults, on both faces
+    assert report["extra"] == {"failed calls": 0, "not recovered": []}
