@@ -91,13 +91,6 @@ PEERS = {
 }
 
 
-APART = {
-    "LangChain RedisCache": "langchain-community is no longer developed, and where it is installed LlamaIndex "
-    "imports it and warns; install it by hand to measure it",
-}
-"""Why a peer is not installed with the others."""
-
-
 def in_threads(get: Contender) -> Contender:
     """`TURNS` gets on each of eight threads at once."""
 
@@ -198,7 +191,7 @@ def run(settings: Settings) -> Report:
                 try:
                     gets[f"{label}: {name}"] = opens(server.port, data)
                 except ImportError as error:
-                    left_out[name] = APART.get(name, f"not installed: {error.name}")
+                    left_out[name] = f"not installed: {error.name}"
             values |= nanoseconds_per_call(gets, settings, loops=400)
             if label == "1 KB":
                 ours = {f"8 threads: {name}": in_threads(gets[f"{label}: {name}"]) for name in list(PEERS)[:3]}

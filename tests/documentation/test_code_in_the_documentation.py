@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NOT_OURS = "ignore:`langchain-community` is being sunset:DeprecationWarning"
+"""LlamaIndex imports that package wherever it is installed; it is, as a peer of a benchmark."""
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>\w[^\n`]*)?$")
 
 
@@ -54,7 +56,7 @@ def test_the_examples_of_a_page_run(path: Path, tmp_path: Path) -> None:
     program = program_of(path.read_text(encoding="utf-8"))
     (tmp_path / "page.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "page.py"],
+        [sys.executable, "-W", "error", "-W", NOT_OURS, "page.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
