@@ -13,7 +13,7 @@ PINNED := -c constraints.txt
 help:
 	@echo "make demo   an agent's workload, cold, warm and reopened from disk"
 	@echo "make test   lint, types, import contracts, tests, the docs' examples, the benchmarks once and small"
-	@echo "make test-servers  the backends on servers that are fetched once, without root: Redis 7, Valkey"
+	@echo "make test-servers  the backends on servers that are fetched once, without root: Redis 7, Valkey, Ceph"
 	@echo "make test-ipfs  credentials on a real IPFS node (fetches js-ipfs once, about 300 MB)"
 	@echo "make lint   ruff, mypy, import-linter"
 	@echo "make bench  the micro-benchmarks with their peers (BENCH='hit miss --json' chooses)"

@@ -56,6 +56,10 @@ def _examined(backend: Any, place: StoreUrl) -> Iterator[Finding]:
         from agentcache_adapters.doctor_redis import told_by_redis  # the extra is there: the backend was opened
 
         yield from told_by_redis(place)
+    if place.scheme == "s3":
+        from agentcache_adapters.doctor_s3 import told_by_s3  # likewise
+
+        yield from told_by_s3(backend)
 
 
 def _written(backend: Any, name: bytes) -> Iterator[Finding]:
@@ -70,7 +74,9 @@ def _written(backend: Any, name: bytes) -> Iterator[Finding]:
     yield Finding("write", "good" if same else "bad", "what was written is read back" if same else "reads differ")
     yield _latency(statistics.median(times), backend)
     refused = backend.put(name, b"y", if_absent=True) is None
+    began = time.time()
     replaced = backend.put(name, b"z", if_version=version, expires_at=expires) is not None
+    ended = time.time()
     if refused and replaced and backend.capabilities.conditional_put:
         yield Finding("conditional writes", "good", "enforced")
     else:
@@ -81,7 +87,8 @@ def _written(backend: Any, name: bytes) -> Iterator[Finding]:
             "use it below a tier that enforces them, or a store that knows If-None-Match",
         )
     for stat in backend.scan(name):
-        skew = stat.modified_at - time.time()
+        # The store's time fell between the two if the clocks agree.
+        skew = stat.modified_at - min(max(stat.modified_at, began), ended)
         if stat.modified_at and abs(skew) > SKEW_SECONDS:
             yield Finding("clock", "mind", f"{skew:+.1f} s from this machine", "let both keep time by NTP")
         elif stat.modified_at:

@@ -88,6 +88,18 @@ def test_a_cluster_in_trouble_is_told_with_what_to_change() -> None:
     assert _states(f"redis+cluster://:topsecret@{fallen.address}/") == {"connect": "bad"}
 
 
+@pytest.mark.s3
+def test_an_s3_store_tells_its_client_and_whether_it_spares_what_is_new(s3_url: str) -> None:
+    assert set(_states(f"{s3_url}&timeout=20s").values()) == {"good"}
+    found = {finding.check: finding for finding in examine(f"{s3_url}&timeout=20s")}
+    assert found["client"].said == "obstore"
+    assert found["conditional deletes"].said == "enforced"
+    place, _, options = s3_url.partition("?")
+    odd = {finding.check: finding for finding in examine(f"{place}//odd?{options}&timeout=20s")}
+    assert odd["client"].state == "mind"
+    assert "empty or dotted" in odd["client"].said
+
+
 def test_the_command_shows_a_table_and_refuses_memory(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["doctor", f"sqlite:///{tmp_path}/cache.db"])
     assert shown.exit_code == 0

@@ -183,7 +183,11 @@ class _Store(BaseHTTPRequestHandler):
         cls = type(self)
         cls.asked.append((self.command, self.headers.get("User-Agent", ""), self.headers.get("If-Match", "")))
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if cls.region:
+        if "uploads" in self.path:
+            self._say(403, b"<Error><Code>AccessDenied</Code></Error>")
+        elif "list-type=2" in self.path:
+            self._say(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        elif cls.region:
             self._say(301, b"<Error><Code>PermanentRedirect</Code></Error>")
         elif self.headers.get("If-Match"):
             self._say(501, b"<Error><Code>NotImplemented</Code></Error>")
@@ -236,6 +240,14 @@ def test_a_store_that_refuses_conditional_deletes_is_asked_with_one_only_once(st
         assert backend.connection.run(lambda _: client.remove("6b", only=b'"an-etag"'), by_s3fs=True) is True
     deletes = [condition for command, _, condition in kind.asked if command == "DELETE"]
     assert deletes == ['"an-etag"', "", "", ""]
+    backend.close()
+
+
+def test_an_account_that_may_not_list_uploads_sweeps_without(store: tuple[str, type[_Store]]) -> None:
+    endpoint, kind = store
+    backend = S3Backend(S3Settings("b", endpoint=endpoint, key="KEY", secret="word", timeout=5.0))
+    assert backend.sweep() == 0
+    assert [command for command, _, _ in kind.asked] == ["GET", "GET"]
     backend.close()
 
 

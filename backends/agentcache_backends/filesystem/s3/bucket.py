@@ -159,6 +159,12 @@ class Bucket:
 
         return await self._client.each(one, names)
 
+    async def spares_newer(self, name: bytes, expires_at: float) -> bool:
+        """Whether the store itself refuses a delete of a version that has been replaced. Tries it on a name."""
+        stale = await self.put(name, b"stale", expires_at, False, None)
+        await self.put(name, b"newer", expires_at, False, None)
+        return not await self._client.remove(self._key(name), only=stale)
+
     async def stats(self, listed: Sequence[Listed], prefix: bytes) -> list[Stat]:
         """What living values a listing holds. Reads headers, never values."""
         now = self._now()

@@ -43,6 +43,7 @@ class Connection:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._chosen = False
+        self._without = ""
         self._obstore: Bucket | None = None
         self._s3fs: tuple[S3fsClient, Bucket] | None = None
 
@@ -55,6 +56,12 @@ class Connection:
     def client(self) -> Literal["obstore", "s3fs"]:
         """Who sends the requests of this process."""
         return "s3fs" if self._quick() is None else "obstore"
+
+    @property
+    def without_obstore(self) -> str:
+        """Why s3fs sends them; "" where obstore does."""
+        self._quick()
+        return self._without
 
     def run(self, body: Body[T], *, by_s3fs: bool = False) -> T:
         """Run a body to its end. `by_s3fs` is for what obstore cannot do."""
@@ -93,18 +100,24 @@ class Connection:
 
     def _choose(self) -> Bucket | None:
         settings = self.settings
-        if settings.client == "s3fs" or not installed() or not tokio.alive():
-            return None
-        around = look_around(settings)
-        if around.odd:
+        if settings.client == "s3fs":
+            self._without = "the URL asks for s3fs"
+        elif not installed():
+            self._without = "obstore is not installed"
+        elif not tokio.alive():
+            self._without = "this process was forked from one that used obstore"
+        else:
+            around = look_around(settings)
+            if not around.odd:
+                return Bucket(ObstoreClient(settings, around), settings.folder, self._clock)
             if settings.client == "obstore":
                 raise ConfigurationError(f"client=obstore cannot reach s3://{settings.bucket}: {around.odd}")
-            return None
-        return Bucket(ObstoreClient(settings, around), settings.folder, self._clock)
+            self._without = around.odd
+        return None
 
     def _give_obstore_up(self) -> None:
         self._parents.append(self._obstore)  # others may be using it
-        self._obstore = None
+        self._obstore, self._without = None, "the bucket is in another region than the one that was named"
 
     def _slow(self) -> tuple[S3fsClient, Bucket]:
         if self._s3fs is None:

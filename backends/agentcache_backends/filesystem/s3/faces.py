@@ -98,6 +98,11 @@ class S3Backend:
             more = bool(at)
         return removed
 
+    def spares_newer(self, name: bytes) -> bool:
+        """Whether the store itself refuses a conditional delete of what has been replaced. Tries it on a name."""
+        expires_at = self.connection.now() + 60.0
+        return self.connection.run(lambda bucket: bucket.spares_newer(name, expires_at), by_s3fs=True)
+
     def close(self) -> None:
         self.connection.close()
 

@@ -27,6 +27,7 @@ PARTS_AT_ONCE = 4
 PAGE = 500
 _OURS = re.compile("([0-9a-f]{2})+(~[0-9a-f]{32})?")
 _UNKNOWN_CONDITION = (400, 501)
+_NOT_TO_BE_HAD = (403, 404, 405, 501)
 
 
 class S3fsClient:
@@ -177,8 +178,14 @@ class S3fsClient:
         return listed, last
 
     async def abandoned(self, folder: str, before: float) -> int:
-        """Take back uploads in parts of ours that began before a time and never ended. Answers how many."""
-        answer = await self._ask("list_multipart_uploads", Prefix=folder)
+        """Take back uploads in parts of ours that began before a time and never ended. Answers how many; none where the
+        account or the store does not let them be listed, which a lifecycle rule of the bucket may do without."""
+        try:
+            answer = await self._ask("list_multipart_uploads", Prefix=folder)
+        except BackendError as error:
+            if _status(error.__cause__) in _NOT_TO_BE_HAD:
+                return 0
+            raise
         old = [
             found
             for found in answer.get("Uploads", ())
