@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentcache_core.cache import AsyncCache, Cache
 from agentcache_core.model import MISSING, Asset, CacheControl, Computed, Cost, Decision, Freshness, Hit
-from agentcache_core.tier import Tier
+from agentcache_core.spec import Tier
 
 if TYPE_CHECKING:
     from agentcache_core.semantic import Semantic

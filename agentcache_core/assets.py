@@ -241,6 +241,7 @@ class _NearStore:
         expires_at: float | None = None,
         if_absent: bool = False,
         if_version: bytes | None = None,
+        weight: float | None = None,
     ) -> bytes:
         kept = self._near.takes(len(data)) and self._near.put(
             self._home, name, data, packed=True, until=expires_at, born=self._now()

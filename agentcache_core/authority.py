@@ -27,6 +27,7 @@ from agentcache_core.batch import fetch
 from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError, CorruptFrame
+from agentcache_core.policy.worth import KEEP
 from agentcache_core.space import Ban, Generation, Space, Stamp
 from agentcache_core.store.entries import EntryRecord
 
@@ -217,13 +218,13 @@ class StoredAuthority:
 
     async def _create(self) -> Generation:
         generation = Generation(new_epoch())
-        await self.store.put(self.space.generation_name, encode_generation(generation), if_absent=True)
+        await self.store.put(self.space.generation_name, encode_generation(generation), if_absent=True, weight=KEEP)
         found = await self.store.get(self.space.generation_name)
         if found:
             try:
                 generation = decode_generation(found.data)
             except CorruptFrame:
-                await self.store.put(self.space.generation_name, encode_generation(generation))
+                await self.store.put(self.space.generation_name, encode_generation(generation), weight=KEEP)
         with self.space.lock:
             self.space.generation = generation
             self.space.tag_epochs = {}
@@ -235,7 +236,7 @@ class StoredAuthority:
     async def _create_epoch(self, tag: str) -> bytes:
         name = self.space.tag_name(tag)
         epoch = new_epoch()
-        if await self.store.put(name, _sealed(_EPOCH_MAGIC, epoch), if_absent=True) is None:
+        if await self.store.put(name, _sealed(_EPOCH_MAGIC, epoch), if_absent=True, weight=KEEP) is None:
             found = await self.store.get(name)
             if found:
                 epoch = decode_epoch(found.data)
@@ -258,7 +259,7 @@ class StoredAuthority:
                 old = None
             if old is None or (new := change(old)) == old:
                 return None
-            if await self.store.put(name, encode_generation(new), if_version=found.version) is not None:
+            if await self.store.put(name, encode_generation(new), if_version=found.version, weight=KEEP) is not None:
                 with space.lock:
                     known = space.generation == old
                     if known:
@@ -299,7 +300,7 @@ class StoredAuthority:
                     bans = await self._add_ban(Ban(seq, ban))
                     new = new._replace(lineage=new_epoch(), bans=0) if bans is None else new._replace(bans=seq)
             condition = {"if_version": found.version} if found else {"if_absent": True}
-            if await self.store.put(name, encode_generation(new), **condition) is not None:
+            if await self.store.put(name, encode_generation(new), weight=KEEP, **condition) is not None:
                 self.replaced = old
                 expected = space.generation == old
                 if not expected:
@@ -323,7 +324,7 @@ class StoredAuthority:
         if len(bans) > MAX_BANS:
             await self.store.delete(name)
             return None
-        await self.store.put(name, encode_bans(self._pipeline, name, bans))
+        await self.store.put(name, encode_bans(self._pipeline, name, bans), weight=KEEP)
         return bans
 
     async def drop_bans(self, before: int) -> None:
@@ -332,11 +333,11 @@ class StoredAuthority:
         found = await self.store.get(name)
         if found:
             left = [ban for ban in decode_bans(self._pipeline, name, found.data) if ban.seq > before]
-            await self.store.put(name, encode_bans(self._pipeline, name, left), if_version=found.version)
+            await self.store.put(name, encode_bans(self._pipeline, name, left), if_version=found.version, weight=KEEP)
 
     async def move_tag(self, tag: str) -> Generation:
         """Invalidate by tag: a new epoch, then the generation, which it answers."""
-        await self.store.put(self.space.tag_name(tag), _sealed(_EPOCH_MAGIC, new_epoch()))
+        await self.store.put(self.space.tag_name(tag), _sealed(_EPOCH_MAGIC, new_epoch()), weight=KEEP)
         return await self.bump(cut=True, forget=tag)
 
 

@@ -12,7 +12,8 @@ same object; the backend reopens what must not be shared (sockets, SQLite handle
 *Calling twice*: `delete` of an absent name answers False; `close` may be called again. *After close* every verb
 raises `BackendClosed`. *Errors*: anything else that goes wrong is raised as a `BackendError` subclass, with the
 foreign exception as `__cause__` and no credential in its text. *Expiry*: `expires_at` is wall-clock seconds; an
-expired name reads as absent; space may be reclaimed later. *Versions* are opaque; equal versions mean equal bytes
+expired name reads as absent; space may be reclaimed later. *Weight* matters to bounded stores only: higher = keep; the
+engine gives times, so a value without one counts by its age. *Versions* are opaque; equal versions mean equal bytes
 written by the same put.
 """
 
@@ -197,6 +198,13 @@ class SupportsTouch(Protocol):
     `modified_at` now, its version a new one, so that a conditional delete decided before fails. False when absent."""
 
     def touch(self, name: bytes, expires_at: float | None) -> bool: ...
+
+
+@runtime_checkable
+class SupportsTouchMany(Protocol):
+    """`touch` for many names in one round trip, each with its own expiry; answers in the order asked."""
+
+    def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]: ...
 
 
 @runtime_checkable

@@ -30,21 +30,23 @@ Change = tuple[Literal["request", "tag", "pattern"], str, str | bytes]
 """What an event names: the selector, the kind of its key (for a request), and the key's address, tag or glob."""
 
 
-def encode_event(pipeline: Pipeline, generation: Generation, change: Change) -> bytes:
-    """One event of the log, sealed like an entry: the generation after the change, and the change."""
-    body = ormsgpack.packb([generation.lineage, generation.seq, *change])
+def encode_event(pipeline: Pipeline, generation: Generation, *changes: Change) -> bytes:
+    """One event of the log, sealed like an entry: the generation after a change, and what has changed."""
+    parts = (part for change in changes for part in change)
+    body = ormsgpack.packb([generation.lineage, generation.seq, *parts])
     return pipeline.seal(frame.RECORD, b"", body)
 
 
-def decode_event(pipeline: Pipeline, data: bytes) -> tuple[bytes, int, Change]:
-    """Lineage, seq and change of an event; `CorruptFrame` for anything else."""
+def decode_event(pipeline: Pipeline, data: bytes) -> tuple[bytes, int, list[Change]]:
+    """Lineage, seq and changes of an event; `CorruptFrame` for anything else."""
     try:
-        lineage, seq, selector, kind, what = ormsgpack.unpackb(
-            pipeline.open(frame.RECORD, data, max_size=MAX_EVENT).body
-        )
-    except ValueError as error:
+        lineage, seq, *parts = ormsgpack.unpackb(pipeline.open(frame.RECORD, data, max_size=MAX_EVENT).body)
+        changes = list(zip(parts[::3], parts[1::3], parts[2::3], strict=True))
+        if not changes:
+            raise ValueError("it names no change")
+    except (ValueError, TypeError) as error:
         raise CorruptFrame("an event of the log is damaged") from error
-    return lineage, seq, (selector, kind, what)
+    return lineage, seq, changes
 
 
 def forget_near(near: NearTier, space: Space, change: Change) -> None:
@@ -137,7 +139,7 @@ class Follower:
         for event in events:
             space.position = event.position
             try:
-                lineage, at, change = decode_event(pipeline, event.data)
+                lineage, at, changes = decode_event(pipeline, event.data)
             except CorruptFrame:
                 return False
             if lineage != known.lineage or at <= seq:
@@ -145,7 +147,8 @@ class Follower:
             if at != seq + 1:
                 return False
             seq = at
-            self._apply(space, change)
+            for change in changes:
+                self._apply(space, change)
         if seq != generation.seq:
             return False
         with space.lock:

@@ -14,7 +14,8 @@ from agentcache_core.near import NearTier
 from agentcache_core.runtime import Face
 from agentcache_core.settings import DEADLINE, Settings
 from agentcache_core.space import Space
-from agentcache_core.tier import StoredTier, Tier
+from agentcache_core.spec import Tier
+from agentcache_core.tier import StoredTier
 from agentcache_core.tiering import Tiers
 from agentcache_core.urls import Options, StoreUrl, load_scheme, open_backend, parse_url
 

@@ -11,12 +11,12 @@ from agentcache_core.authority import TOMBSTONE_SECONDS, decode_generation
 from agentcache_core.backend import Stored, Version
 from agentcache_core.batch import fetch
 from agentcache_core.errors import BackendError, CorruptFrame
-from agentcache_core.following import Change, encode_event
+from agentcache_core.following import MAX_EVENT, Change, encode_event
 from agentcache_core.keys import Key
 from agentcache_core.model import Freshness
 from agentcache_core.policy.freshness import freshness
 from agentcache_core.runtime import Runtime
-from agentcache_core.settling import Copy, settle, settle_many
+from agentcache_core.settling import Copy, settle
 from agentcache_core.space import Generation, Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import StoredTier, Trouble
@@ -31,7 +31,7 @@ class Answer:
 
     `replaced` is the generation that an overwrite led to, None where nothing stood there. `overtaken` says that
     somebody else wrote over it before that generation was told. `over` is the version that stood in the entry's place
-    when something went wrong, where that was seen.
+    when something went wrong, where that was seen. `refused` is why the authority does not take such an answer.
     """
 
     stored: bool
@@ -39,6 +39,7 @@ class Answer:
     trouble: BackendError | None = None
     replaced: Generation | None = None
     overtaken: bool = False
+    refused: str = ""
     over: Version | None = None
 
 
@@ -83,6 +84,8 @@ class Placing:
         space.access.computed(key.digest)
         if unless():
             return Answer(False, outdated=True)
+        if not authority.takes(record.size):
+            return await self._refuse(rt, space, key, record, authority, computed=computed)
         if authority.spec.write == "around" and not spilling and self.tiers.near is not None:
             name = space.entry_name(key)
             held = await authority.attempt(space, "get", authority.store(rt.face).get(name))
@@ -93,12 +96,9 @@ class Placing:
         )
         if answer.trouble is not None or answer.outdated:
             return answer
-        # Other tiers are told which change the answer is confirmed by, so that a slower writer of an older answer
-        # cannot put it there afterwards.
-        told = record if answer.replaced is None else replace(record, confirmed=answer.replaced.seq)
         for tier in self.tiers.stored:
             if tier is not authority:
-                await self._copy(rt, space, key, tier, told, answer, unless=unless)
+                await self._copy(rt, space, key, tier, record, answer, unless=unless)
         if self.tiers.near is not None and self.tiers.follower is not None:
             await self.tiers.follower.notice(rt, space)
         return answer
@@ -115,18 +115,30 @@ class Placing:
         unless: Callable[[], bool],
     ) -> None:
         """Bring another tier in step with what the authority has just taken."""
-        fresh = answer.replaced is None and not self._forgets(rt)
-        kept = tier.spec.write != "around" and tier.takes(record.size) and not answer.overtaken and not unless()
-        if fresh and not kept:
-            return  # nothing stood on the authority, so nothing older stands here
-        placed = tier.limited(record, self.tiers.clock.now()) if kept else self._tombstone(record)
+        placed, fresh = self.copy_of(rt, tier, record, answer, unless=unless)
+        if placed is None:
+            return
         later = functools.partial(self._settle, rt, space, key, tier, placed, fresh=fresh)
         # What replaces an older copy does not wait in line: a process that died meanwhile would leave that copy.
-        if fresh and tier.spec.write == "back" and self._defer is not None:
-            if not await self._defer(rt, "write-back", later):
-                await later()
-        else:
+        if not (fresh and await self.deferred(rt, tier, later)):
             await later()
+
+    def copy_of(
+        self, rt: Runtime, tier: StoredTier, record: EntryRecord, answer: Answer, *, unless: Callable[[], bool]
+    ) -> tuple[EntryRecord | None, bool]:
+        """What another tier is to hold of what the authority took: a copy, a tombstone, or nothing; and whether
+        nothing older can stand there."""
+        fresh = answer.replaced is None and not self._forgets(rt)
+        # A copy is told which change it is confirmed by, so that a slower writer of an older answer cannot put it
+        # there afterwards.
+        told = record if answer.replaced is None else replace(record, confirmed=answer.replaced.seq)
+        if tier.spec.write != "around" and tier.takes(record.size) and not answer.overtaken and not unless():
+            return tier.limited(told, self.tiers.clock.now()), fresh
+        return (None if fresh else self.tombstone(told)), fresh
+
+    async def deferred(self, rt: Runtime, tier: StoredTier, later: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Whether a tier that is written back will be written later."""
+        return tier.spec.write == "back" and self._defer is not None and await self._defer(rt, "write-back", later)
 
     def _forgets(self, rt: Runtime) -> bool:
         """Whether the authority gives entries up by itself, so that other tiers may hold what it does not."""
@@ -140,7 +152,7 @@ class Placing:
             if self.tiers.pending:
                 await self.tiers.pending.drained(rt, tier, space)  # it is back
         elif not fresh:
-            await self._missed(rt, space, tier, [(key, self._tombstone(record))])
+            await self.missed(rt, space, tier, [(key, self.tombstone(record))])
 
     async def _write_authority(
         self,
@@ -173,7 +185,7 @@ class Placing:
             old = await tier.record_in(rt, space, name, stored)
             if late is not None and not late.allows(stored.version, old, record):
                 return Answer(False, outdated=True)
-            if _unservable(record, generation):
+            if unservable(record, generation):
                 return Answer(False, outdated=True)
             newer = old is not None and old.lineage == record.lineage and old.seq + spilling > record.seq
             if computed and (newer or (renew is not None and not await renew())):
@@ -190,22 +202,39 @@ class Placing:
             return Answer(True)
         return Answer(False, trouble=BackendError("the entry kept changing while it was being written"))
 
+    async def _refuse(
+        self, rt: Runtime, space: Space, key: Key, record: EntryRecord, tier: StoredTier, *, computed: bool
+    ) -> Answer:
+        """An answer that the authority does not take is kept nowhere: no other tier would hear when it is replaced.
+        What it would have replaced is true no more, so that goes."""
+        name = space.entry_name(key)
+        stored = await tier.attempt(space, "get", tier.store(rt.face).get(name))
+        if isinstance(stored, Trouble):
+            return Answer(False, trouble=stored.error)
+        old = await tier.record_in(rt, space, name, stored) if stored else None
+        if old is not None and old.kind != TOMBSTONE:
+            newer = computed and old.lineage == record.lineage and old.seq > record.seq
+            removed = False if newer else await self.remove(rt, space, key)
+            if isinstance(removed, Trouble):
+                return Answer(False, trouble=removed.error)
+        return Answer(False, refused="larger than the authority takes")
+
     async def _replaced(
         self, rt: Runtime, space: Space, key: Key, tier: StoredTier, version: Version, generation: Stored | Any
     ) -> Answer:
         """Tell that an entry was replaced. `generation` is the record as it was read before that."""
-        bumped = await tier.attempt(space, "generation", self._bump(rt, space, cut=False))
+        bumped = await tier.attempt(space, "generation", self.bump(rt, space, cut=False))
         if isinstance(bumped, Trouble):
             return Answer(False, trouble=bumped.error)
         await self.publish(rt, space, bumped, ("request", key.kind, key.address))
-        if _follows(bumped, generation):
+        if follows(bumped, generation):
             return Answer(True, replaced=bumped)
         # Others changed something in between: it may have been this entry, after us.
         now = await tier.attempt(space, "get", tier.store(rt.face).get(space.entry_name(key)))
         stands = not isinstance(now, Trouble) and bool(now) and now.version == version
         return Answer(True, replaced=bumped, overtaken=not stands)
 
-    async def _bump(self, rt: Runtime, space: Space, *, cut: bool) -> Generation:
+    async def bump(self, rt: Runtime, space: Space, *, cut: bool) -> Generation:
         """Tell a change, and with it what is owed elsewhere anyway. Raises `BackendError`."""
         held, pending = self.tiers.of(rt, space), self.tiers.pending
         owes = bool(pending) and pending.owes(space)
@@ -213,26 +242,6 @@ class Placing:
         if owes:
             pending.marked(space, held.replaced, generation)
         return generation
-
-    async def write_many(self, rt: Runtime, space: Space, entries: Sequence[tuple[Key, EntryRecord]]) -> list[bool]:
-        """Write entries where nothing stands yet, one round trip per tier; answers which were written so. The others
-        are left to `write`."""
-        authority = self.tiers.authority
-        assert authority is not None
-        now = self.tiers.clock.now()
-        answers = await authority.put_many(
-            rt, space, [(key, authority.limited(record, now)) for key, record in entries], if_absent=True
-        )
-        if isinstance(answers, Trouble):
-            return [False] * len(entries)
-        written = [answer is not None for answer in answers]
-        fresh = [entry for entry, was_absent in zip(entries, written, strict=True) if was_absent]
-        for tier in self.tiers.stored:
-            if tier is authority or tier.spec.write == "around":
-                continue
-            taken = [(key, tier.limited(record, now)) for key, record in fresh if tier.takes(record.size)]
-            await settle_many(rt, space, tier, taken, absent=True)
-        return written
 
     async def remove(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
         """Remove one entry everywhere, leaving a tombstone on the authority; answers whether there was one."""
@@ -250,17 +259,17 @@ class Placing:
                 # The invalidation is journalled, and nothing is read in this process before it is made good.
                 await other.delete(rt, space, key)
             elif isinstance(await settle(rt, space, key, other, buried[1]), Trouble):
-                await self._missed(rt, space, other, [(key, buried[1])])
+                await self.missed(rt, space, other, [(key, buried[1])])
         return buried if isinstance(buried, Trouble) else buried[0]
 
-    def _tombstone(self, like: EntryRecord) -> EntryRecord:
+    def tombstone(self, like: EntryRecord) -> EntryRecord:
         """What stands in the place of an entry that must not be served, stamped like another record."""
         now = self.tiers.clock.now()
         return EntryRecord(TOMBSTONE, now, b"", expires_at=now + TOMBSTONE_SECONDS, lineage=like.lineage, seq=like.rank)
 
     async def _bury(self, rt: Runtime, space: Space, key: Key, tier: StoredTier) -> tuple[bool, EntryRecord]:
         """Put a tombstone on the authority; answers whether an entry stood there, and the tombstone."""
-        store, name, held = tier.store(rt.face), space.entry_name(key), self.tiers.of(rt, space)
+        name, held = space.entry_name(key), self.tiers.of(rt, space)
         stored, record_of_generation = await held.read([name, space.generation_name])
         held.observe(record_of_generation)
         existed = False
@@ -273,25 +282,26 @@ class Placing:
         tombstone: EntryRecord | None = None
         if space.generation is not None:
             known = space.generation
-            tombstone = self._tombstone(EntryRecord("", 0.0, lineage=known.lineage, seq=known.seq + 1))
-            await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
-        generation = await self._bump(rt, space, cut=True)
+            tombstone = self.tombstone(EntryRecord("", 0.0, lineage=known.lineage, seq=known.seq + 1))
+            await tier.put_named(rt, space, name, tombstone, {})
+        generation = await self.bump(rt, space, cut=True)
         if tombstone is None or (tombstone.lineage, tombstone.seq) != (generation.lineage, generation.seq):
-            tombstone = self._tombstone(EntryRecord("", 0.0, lineage=generation.lineage, seq=generation.seq))
-            await store.put(name, tier.encode(space, name, tombstone), expires_at=tombstone.expires_at)
+            tombstone = self.tombstone(EntryRecord("", 0.0, lineage=generation.lineage, seq=generation.seq))
+            await tier.put_named(rt, space, name, tombstone, {})
         await self.publish(rt, space, generation, ("request", key.kind, key.address))
         return existed, tombstone
 
-    async def publish(self, rt: Runtime, space: Space, generation: Generation, change: Change) -> None:
+    async def publish(self, rt: Runtime, space: Space, generation: Generation, *changes: Change) -> None:
         """Tell the log what moved the generation, where the authority has one. An event that is lost costs other
         processes their near copies, nothing else."""
         tier = self.tiers.authority
         store: Any = None if tier is None else tier.store(rt.face)
         if tier is not None and hasattr(store, "append"):
-            event = encode_event(tier.pipeline(space), generation, change)
-            await tier.attempt(space, "log", store.append(space.prefix, event))
+            event = encode_event(tier.pipeline(space), generation, *changes)
+            if len(event) <= MAX_EVENT:
+                await tier.attempt(space, "log", store.append(space.prefix, event))
 
-    async def _missed(self, rt: Runtime, space: Space, tier: StoredTier, tombstones: Sequence[Copy]) -> None:
+    async def missed(self, rt: Runtime, space: Space, tier: StoredTier, tombstones: Sequence[Copy]) -> None:
         """A middle tier did not take a change: its old copies must not be served, here or by others."""
         self.tiers.events.tell("pending", tenant=space.tenant, namespace=space.namespace, tier=tier.name)
         await self.tiers.pending.missed(rt, space, tier, tombstones)
@@ -304,13 +314,13 @@ def _read(stored: Stored | Any) -> Generation | None:
         return None
 
 
-def _follows(new: Generation, before: Stored | Any) -> bool:
+def follows(new: Generation, before: Stored | Any) -> bool:
     """Whether a generation is the very next one after a record that was read."""
     old = _read(before)
     return old is not None and (old.lineage, old.seq + 1) == (new.lineage, new.seq)
 
 
-def _unservable(record: EntryRecord, stored: Stored | Any) -> bool:
+def unservable(record: EntryRecord, stored: Stored | Any) -> bool:
     """Whether the whole namespace was invalidated since an entry's computation began: it must replace nothing."""
     generation = _read(stored)
     return generation is None or generation.lineage != record.lineage

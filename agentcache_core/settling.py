@@ -53,6 +53,10 @@ async def settle_many(
     done = [False] * len(copies)
     left = list(range(len(copies)))
     if absent and copies:
+        placed = await tier.placed_many(rt, space, copies)
+        if isinstance(placed, Trouble):
+            return placed
+        copies = placed
         versions = await tier.put_many(rt, space, copies, if_absent=True)
         if isinstance(versions, Trouble):
             return versions

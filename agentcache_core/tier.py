@@ -7,17 +7,16 @@ A tier never raises in normal use: trouble becomes an answer that says so, an ev
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from agentcache_core.backend import AsyncBackend, Backend, Put, Stored, Version
+from agentcache_core.backend import Put, Stored, Version
 from agentcache_core.batch import fetch, write_batch
 from agentcache_core.clock import SYSTEM_CLOCK
 from agentcache_core.codec.dictionary import DictionarySet
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import (
     BackendError,
-    ConfigurationError,
     CorruptFrame,
     MissingBlob,
     MissingDictionary,
@@ -26,64 +25,17 @@ from agentcache_core.errors import (
 from agentcache_core.events import Events
 from agentcache_core.guarding import Circuit
 from agentcache_core.keys import Key
-from agentcache_core.policy.freshness import Duration, seconds_of
+from agentcache_core.policy.freshness import seconds_of
+from agentcache_core.policy.worth import weight
 from agentcache_core.runtime import Face, Immediate, Runtime, offload_of
 from agentcache_core.space import Space
-from agentcache_core.store.blobs import OFFLOAD_FROM, Blobs
+from agentcache_core.spec import Tier, bytes_of
+from agentcache_core.store.blobs import OFFLOAD_FROM, Blobs, Payload
 from agentcache_core.store.dictionaries import load_all, load_one
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
-from agentcache_core.units import parse_size
-from agentcache_core.urls import shown_url
 
 T = TypeVar("T")
 MAX_ENTRY = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """One level of storage and its limits, hottest first in `Cache([...])`.
-
-    url_or_backend: where. max_value, min_value: bytes ("64KiB" or a number) of payload that this tier takes.
-    max_age: a tier keeps nothing longer than this. write: "through" writes at once, "back" later, "around" never
-    (the tier fills by promotion). promote: whether answers found in colder tiers are copied here.
-    """
-
-    url_or_backend: str | Backend | AsyncBackend
-    max_value: int | str | None = None
-    min_value: int | str | None = None
-    max_age: Duration | None = None
-    write: Literal["through", "back", "around"] = "through"
-    promote: bool = True
-
-    def __post_init__(self) -> None:
-        if self.write not in ("through", "back", "around"):
-            raise ConfigurationError(f"Tier.write must be 'through', 'back' or 'around', got {self.write!r}")
-        bytes_of(self.max_value, "Tier.max_value")
-        bytes_of(self.min_value, "Tier.min_value")
-        if self.max_age is not None:
-            seconds_of(self.max_age, name="Tier.max_age")
-
-    def __repr__(self) -> str:
-        """The tier as it was written, without the credentials of its URL."""
-        source = self.url_or_backend
-        shown = [repr(shown_url(source)) if isinstance(source, str) else f"<{type(source).__name__}>"]
-        shown += [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)[1:]
-            if getattr(self, field.name) != field.default
-        ]
-        return f"Tier({', '.join(shown)})"
-
-
-def bytes_of(size: int | str | None, name: str) -> int | None:
-    """A size in bytes from a number or text like "64KiB"; `ConfigurationError` naming `name` when it is neither."""
-    if size is None:
-        return None
-    if isinstance(size, str):
-        return parse_size(size, name)
-    if type(size) is not int or size < 0:
-        raise ConfigurationError(f"{name} must be a number of bytes of at least 0 or text like '64KiB', got {size!r}")
-    return size
 
 
 @dataclass(slots=True)
@@ -354,13 +306,13 @@ class StoredTier:
 
         async def work() -> list[Version | None]:
             puts = []
-            for index, (key, record) in enumerate(entries):
+            placed = await self._placed_many(rt, space, [record for _, record in entries])
+            for index, ((key, _), record) in enumerate(zip(entries, placed, strict=True)):
                 name = space.entry_name(key)
-                placed = await self._placed(rt, space, record)
-                sealed = await self._encoded(rt, space, name, placed)
+                sealed = await self._encoded(rt, space, name, record)
                 old = over[index] if over else None
                 absent = old is None if over else if_absent
-                puts.append(Put(name, sealed, expires_at=record.expires_at, if_absent=absent, if_version=old))
+                puts.append(Put(name, sealed, record.expires_at, absent, old, self._weight(record)))
             return await write_batch(self.store(rt.face), puts) if puts else []
 
         return await self.attempt(space, "put_many", work())
@@ -371,7 +323,9 @@ class StoredTier:
         """The blob first, where the payload is one; then the entry that names it."""
         record = await self._placed(rt, space, record)
         sealed = await self._encoded(rt, space, name, record)
-        version: Version | None = await self.store(rt.face).put(name, sealed, expires_at=record.expires_at, **condition)
+        version: Version | None = await self.store(rt.face).put(
+            name, sealed, expires_at=record.expires_at, weight=self._weight(record), **condition
+        )
         return version
 
     async def _encoded(self, rt: Runtime, space: Space, name: bytes, record: EntryRecord) -> bytes:
@@ -380,17 +334,50 @@ class StoredTier:
             return sealed
         return self.encode(space, name, record)
 
+    def _weight(self, record: EntryRecord) -> float:
+        """What a bounded store is told of an entry. A tombstone is to stay for all of its time."""
+        if not record.kind and record.expires_at is not None:
+            return record.expires_at
+        return weight(record.cost, record.size, now=self._now())
+
     async def _placed(self, rt: Runtime, space: Space, record: EntryRecord) -> EntryRecord:
         """The record with its payload put where it belongs: inline, or stored as a blob."""
         await self.prepare(rt, space)
         payload = record.payload
         if payload is not None and len(payload) > self._inline_max:
             placed = await self.blobs(rt, space).put(
-                payload, now=self._now(), expires_at=record.expires_at, kind=record.kind
+                payload,
+                now=self._now(),
+                expires_at=record.expires_at,
+                kind=record.kind,
+                weight=self._weight(record),
             )
             space.counters.blob_placed(len(payload), existed=placed.existed)
             record = replace(record, payload=None, blob=placed.ref)
         return record
+
+    async def placed_many(
+        self, rt: Runtime, space: Space, entries: Sequence[tuple[Key, EntryRecord]]
+    ) -> list[tuple[Key, EntryRecord]] | Trouble:
+        """The entries with their large payloads stored as blobs, for whoever may have to write them twice."""
+        placed = await self.attempt(space, "put_many", self._placed_many(rt, space, [record for _, record in entries]))
+        if isinstance(placed, Trouble):
+            return placed
+        return [(key, record) for (key, _), record in zip(entries, placed, strict=True)]
+
+    async def _placed_many(self, rt: Runtime, space: Space, records: Sequence[EntryRecord]) -> list[EntryRecord]:
+        """`_placed` for several records: their blobs are stored together."""
+        await self.prepare(rt, space)
+        large = [at for at, record in enumerate(records) if len(record.payload or b"") > self._inline_max]
+        wanted = [
+            Payload(record.payload or b"", record.expires_at, record.kind, self._weight(record))
+            for record in (records[at] for at in large)
+        ]
+        answer = list(records)
+        for at, placed in zip(large, await self.blobs(rt, space).put_many(wanted, now=self._now()), strict=True):
+            space.counters.blob_placed(placed.ref.size, existed=placed.existed)
+            answer[at] = replace(records[at], payload=None, blob=placed.ref)
+        return answer
 
     async def delete(self, rt: Runtime, space: Space, key: Key) -> bool | Trouble:
         return await self.attempt(space, "delete", self.store(rt.face).delete(space.entry_name(key)))

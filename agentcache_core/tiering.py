@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from agentcache_core.authority import StoredAuthority, verdict
 from agentcache_core.clock import Clock
+from agentcache_core.errors import ConfigurationError
 from agentcache_core.events import Events
 from agentcache_core.following import Follower
 from agentcache_core.keys import Key
@@ -20,8 +21,8 @@ from agentcache_core.model import Freshness
 from agentcache_core.near import NearTier, Slot
 from agentcache_core.pending import Pending
 from agentcache_core.policy.freshness import freshness
+from agentcache_core.promoting import Promotion
 from agentcache_core.runtime import Face, Runtime
-from agentcache_core.settling import settle
 from agentcache_core.space import Generation, Space, Stamp
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.tier import Found, StoredTier, Trouble
@@ -53,10 +54,16 @@ class Tiers:
         self.events = events
         self.max_staleness = max_staleness
         self.authority = _authority(self.stored, face)
+        if self.authority is not None and self.authority.min_value:
+            raise ConfigurationError(
+                f"Tier(min_value=…) cannot be set for {self.authority.name}: it is the authority of this cache, "
+                "and what it does not take is not stored at all; give the hotter tiers limits instead"
+            )
         self.before_authority: Callable[[Runtime, Space], Awaitable[bool]] | None = None
         self.journalled: set[Space] = set()
         self.follower: Follower | None = None
         self.pending = Pending(self.of, self._of_authority)
+        self.promotion = Promotion(self.stored, self.authority, clock.now)
 
     @property
     def local(self) -> bool:
@@ -156,6 +163,8 @@ class Tiers:
                 self.of(rt, space).observe(generation)
             return None
         if not await self._servable(rt, space, tier, found.record, generation if at_authority else None):
+            if not at_authority:
+                self.promotion.stood(space, key)
             return None
         tier.counted_hit(space)
         space.access.hit(key.digest, self.clock.now())
@@ -184,13 +193,26 @@ class Tiers:
             found_many, generation = read
             if at_authority:
                 self.of(rt, space).observe(generation)
+            await self._learn(rt, space, [found.record for found in found_many if found is not None])
+            served = []
             for index, found in zip(left, found_many, strict=True):
-                if found is not None and await self._servable(rt, space, tier, found.record, None):
+                if found is None:
+                    continue
+                if await self._servable(rt, space, tier, found.record, None):
                     tier.counted_hit(space)
                     space.access.hit(keys[index].digest, self.clock.now())
                     answers[index] = found
-                    await self.promote(rt, space, keys[index], found, version, known)
+                    served.append((keys[index], found))
+                elif not at_authority:
+                    self.promotion.stood(space, keys[index])
+            await self._promote_many(rt, space, served, version, known)
         return answers
+
+    async def _learn(self, rt: Runtime, space: Space, records: Sequence[EntryRecord]) -> None:
+        """Read at once what is not known of the tags of several entries."""
+        unknown = {tag for record in records for tag, _ in record.tags if tag not in space.tag_epochs}
+        if unknown and len(records) > 1 and self.authority is not None:
+            await self.authority.attempt(space, "epochs", self.of(rt, space).learn(sorted(unknown)))
 
     async def _servable(
         self, rt: Runtime, space: Space, tier: StoredTier, record: EntryRecord, generation: Any
@@ -215,22 +237,19 @@ class Tiers:
     ) -> None:
         """Copy an entry into the hotter tiers, unless something was invalidated since `version` was read. `known` is
         the generation known before the entry was read, which its copies are then confirmed by."""
-        size = len(found.value)
-        if self.near is not None and self.near.takes(size):
-            if self.follower is not None:
-                await self.follower.notice(rt, space)
-            self.keep_near(space, key, found.record, found.value, packed=True, unless=lambda: space.version != version)
-        for tier in self.stored[: found.depth]:
-            if tier.spec.promote and tier.takes(size) and space.version == version:
-                record = self._confirmed(found, known)
-                await settle(rt, space, key, tier, tier.limited(record, self.clock.now()))
+        await self._promote_many(rt, space, [(key, found)], version, known)
 
-    def _confirmed(self, found: Found, known: Generation | None) -> EntryRecord:
-        """The record as a copy carries it: what the authority answered stood there after every change known before."""
-        at_authority = self.authority is not None and found.tier == self.authority.name
-        if not at_authority or known is None or known.lineage != found.record.lineage:
-            return found.record
-        return replace(found.record, confirmed=max(known.seq, found.record.seq))
+    async def _promote_many(
+        self, rt: Runtime, space: Space, found: Sequence[tuple[Key, Found]], version: int, known: Generation | None
+    ) -> None:
+        if not found:
+            return
+        near = [] if self.near is None else [entry for entry in found if self.near.takes(len(entry[1].value))]
+        if near and self.follower is not None:
+            await self.follower.notice(rt, space)
+        for key, entry in near:
+            self.keep_near(space, key, entry.record, entry.value, packed=True, unless=lambda: space.version != version)
+        await self.promotion.promote(rt, space, found, version, known)
 
     def keep_near(
         self,

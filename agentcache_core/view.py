@@ -31,9 +31,9 @@ from agentcache_core.runtime import Face, Runtime
 from agentcache_core.savings import SavingsReport, savings_of
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
+from agentcache_core.spec import bytes_of
 from agentcache_core.stats import Stats, snapshot, tier_stats
 from agentcache_core.straight import straight_way
-from agentcache_core.tier import bytes_of
 from agentcache_core.wish import Wish
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from agentcache_core.backend import (
     SupportsRange,
     SupportsSweep,
     SupportsTouch,
+    SupportsTouchMany,
     SupportsViews,
     Version,
     supports,
@@ -47,6 +48,7 @@ class _Whole(
     SupportsCounter,
     SupportsRange,
     SupportsTouch,
+    SupportsTouchMany,
     SupportsSweep,
     Protocol,
 ):
@@ -175,6 +177,11 @@ class _Touch(Around):
         return self.run("touch", self.inner.touch, name, expires_at)
 
 
+class _TouchMany(Around):
+    def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        return self.run("touch_many", self.inner.touch_many, names, expires_at)
+
+
 class _Sweep(Around):
     def sweep(self, *, older_than: float = 3600.0) -> int:
         return self.run("sweep", self.inner.sweep, older_than=older_than)
@@ -294,6 +301,11 @@ class _AsyncTouch(AsyncAround):
         return cast(bool, await self.run("touch", self.inner.touch, name, expires_at))
 
 
+class _AsyncTouchMany(AsyncAround):
+    async def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        return cast("list[bool]", await self.run("touch_many", self.inner.touch_many, names, expires_at))
+
+
 class _AsyncSweep(AsyncAround):
     async def sweep(self, *, older_than: float = 3600.0) -> int:
         return cast(int, await self.run("sweep", self.inner.sweep, older_than=older_than))
@@ -307,6 +319,7 @@ _POWERS: dict[type, tuple[type[Around], type[AsyncAround]]] = {
     SupportsCounter: (_Counter, _AsyncCounter),
     SupportsRange: (_Range, _AsyncRange),
     SupportsTouch: (_Touch, _AsyncTouch),
+    SupportsTouchMany: (_TouchMany, _AsyncTouchMany),
     SupportsSweep: (_Sweep, _AsyncSweep),
 }
 

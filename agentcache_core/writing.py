@@ -18,6 +18,7 @@ from agentcache_core.keys import Key
 from agentcache_core.leasing import Proof
 from agentcache_core.model import Cost
 from agentcache_core.placing import Answer, Placing
+from agentcache_core.placing_many import PlacingMany
 from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space, Stamp
@@ -28,6 +29,8 @@ from agentcache_core.wish import Wish
 
 Then = Callable[[], Awaitable[None]]
 After = Callable[[Runtime, Space, Key, object, Any, EntryRecord], Awaitable[None]]
+AT_ONCE = 256
+"""Entries of one `set_many` that are written together: what a log's event and a store's request can hold."""
 NOT_TAKEN = "the authority did not take the write"
 
 
@@ -48,6 +51,7 @@ class Writer:
     ) -> None:
         self._after = after
         self.placing = Placing(tiers, background.submit)
+        self.together = PlacingMany(self.placing)
         self.behind = Behind(self.placing, background, events)
         self.spill = self.behind.spill
         if tiers.near is not None and any(tier.spec.write == "around" for tier in tiers.stored):
@@ -178,8 +182,8 @@ class Writer:
         *,
         requests: Sequence[object] = (),
     ) -> int:
-        """`store` for several pairs, one round trip per tier where nothing stands in their place yet; answers how
-        many are stored."""
+        """`store` for several pairs: one round trip per tier where nothing stands in their place yet, a few and one
+        change of the generation where something does; answers how many are stored."""
         if self.tiers.local or not self.settings.writes or wish.control.no_store or len(pairs) < 2:
             asked = list(requests) or [None] * len(pairs)
             return sum(
@@ -195,18 +199,20 @@ class Writer:
         listed = [
             (key, self.record(key, payload, wish, stamp)) for (key, _), payload in zip(pairs, payloads, strict=True)
         ]
-        taken = await self.placing.write_many(rt, space, listed)
         stored = 0
-        for index, ((key, record), written) in enumerate(zip(listed, taken, strict=True)):
-            request = _matchable(requests[index], wish) if requests else None
-            then = functools.partial(self._after, rt, space, key, request, pairs[index][1], record)
-            if written:
-                kept = self._kept(space, key, record, record.payload, packed=True, outdated=_never)
-                if kept:
-                    await then()
-            else:
+        for start in range(0, len(listed), AT_ONCE):
+            part = listed[start : start + AT_ONCE]
+            for key, _ in part:
+                self._supersede_near(space, key)
+            answers = await self.together.write(rt, space, part)
+            for at, ((key, record), answer) in enumerate(zip(part, answers, strict=True), start):
+                request = _matchable(requests[at], wish) if requests else None
+                then = functools.partial(self._after, rt, space, key, request, pairs[at][1], record)
+                if answer is not None:
+                    stored += await self._concluded(rt, space, key, record, answer, wish, then)
+                    continue
                 replenish()  # what has to be written by itself has a deadline of its own
-                kept = await self.keep(
+                stored += await self.keep(
                     rt,
                     space,
                     key,
@@ -218,8 +224,44 @@ class Writer:
                     wish=wish,
                     then=then,
                 )
-            stored += kept
         return stored
+
+    async def _concluded(
+        self, rt: Runtime, space: Space, key: Key, record: EntryRecord, answer: Answer, wish: Wish, then: Then
+    ) -> bool:
+        """What follows from the answer to one of many writes; answers whether it is stored."""
+        if answer.trouble is not None:
+            return await self._troubled(
+                rt, space, key, record, answer, answer.trouble, since=None, wish=wish, then=then
+            )
+        if answer.outdated:
+            return self._turned_down(space, key, answer)
+        self._supersede_near(space, key)  # what others read before this was written must not be kept after
+        kept = self._kept(space, key, record, record.payload, packed=True, outdated=_never)
+        if kept:
+            await then()
+        return kept
+
+    async def _troubled(
+        self,
+        rt: Runtime,
+        space: Space,
+        key: Key,
+        record: EntryRecord,
+        answer: Answer,
+        trouble: BackendError,
+        *,
+        since: int | None,
+        wish: Wish | None,
+        then: Then | None,
+    ) -> bool:
+        """A write came to trouble: it goes on behind the caller where it may, who hears that it is not stored."""
+        ended = functools.partial(self._ended, space, key, record, then)
+        if not self.certain(wish) and await self.behind.finish(
+            rt, space, key, record, over=answer.over, since=since, ended=ended
+        ):
+            return False
+        return self.not_written(space, key, wish, trouble)
 
     async def keep(
         self,
@@ -255,14 +297,11 @@ class Writer:
             renew = None if proof is None else proof.renew
             answer = await self.placing.write(rt, space, key, record, computed=computed, unless=outdated, renew=renew)
             if answer.trouble is not None:
-                ended = functools.partial(self._ended, space, key, record, then)
-                if not self.certain(wish) and await self.behind.finish(
-                    rt, space, key, record, over=answer.over, since=since, ended=ended
-                ):
-                    return False
-                return self.not_written(space, key, wish, answer.trouble)
-            if answer.outdated:
-                return self.outdated(space, key)
+                return await self._troubled(
+                    rt, space, key, record, answer, answer.trouble, since=since, wish=wish, then=then
+                )
+            if answer.outdated or answer.refused:
+                return self._turned_down(space, key, answer)
             self._supersede_near(space, key)  # what others read before this was written must not be kept after
         kept = self._kept(space, key, record, value, packed=packed, outdated=outdated)
         if kept:
@@ -276,8 +315,8 @@ class Writer:
         if answer.trouble is not None:
             self.refused(space, key, NOT_TAKEN)
             return
-        if answer.outdated:
-            self.outdated(space, key)
+        if answer.outdated or answer.refused:
+            self._turned_down(space, key, answer)
             return
         self._supersede_near(space, key)
         if self._kept(space, key, record, record.payload, packed=True, outdated=fallen):
@@ -292,6 +331,7 @@ class Writer:
             and near is not None
             and packed
             and near.takes(len(value))
+            and authority.takes(len(value))
             and not self.certain(wish)
         )
 
@@ -321,6 +361,9 @@ class Writer:
         if self.tiers.near is not None:
             home = self.tiers.near.home(space.tenant, space.namespace, key.kind)
             self.tiers.near.remove(home, key.address)
+
+    def _turned_down(self, space: Space, key: Key, answer: Answer) -> bool:
+        return self.refused(space, key, answer.refused) if answer.refused else self.outdated(space, key)
 
     def outdated(self, space: Space, key: Key) -> bool:
         return self.refused(space, key, "invalidated while it was computed")

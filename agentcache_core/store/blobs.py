@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from agentcache_core.backend import Stat
+from agentcache_core.backend import Put, Stat
 from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
@@ -44,6 +44,24 @@ class Placed(NamedTuple):
     place: Place | None = None
 
 
+class Payload(NamedTuple):
+    """A payload to be stored: the content, when the entry that names it is gone, the kind that chooses a dictionary,
+    and what a bounded store is told of it."""
+
+    content: bytes
+    expires_at: float | None = None
+    kind: str = ""
+    weight: float | None = None
+
+    def joined(self, other: Payload) -> Payload:
+        """The same content for two entries: it lives as long as both, and weighs as much as the dearer."""
+        never = self.expires_at is None or other.expires_at is None
+        return self._replace(
+            expires_at=None if never else max(self.expires_at or 0.0, other.expires_at or 0.0),
+            weight=max(self.weight or 0.0, other.weight or 0.0),
+        )
+
+
 class Blobs:
     """The blobs of one tenant on one store. `store` is an async-shaped backend; `prefix` begins each blob's name.
 
@@ -74,37 +92,97 @@ class Blobs:
         return BlobRef(self._pipeline.digest(payload), len(payload))
 
     async def put(
-        self, payload: bytes, *, now: float, expires_at: float | None = None, kind: str = "", ref: BlobRef | None = None
+        self,
+        payload: bytes,
+        *,
+        now: float,
+        expires_at: float | None = None,
+        kind: str = "",
+        weight: float | None = None,
+        ref: BlobRef | None = None,
     ) -> Placed:
         """Store `payload` unless it is there, and see that it outlives an entry that is gone at `expires_at`.
 
-        `kind` chooses the dictionary; `ref` saves hashing again where the caller has it. Raises `BackendError`.
+        `kind` chooses the dictionary, `weight` is what a bounded store is told of it; `ref` saves hashing again where
+        the caller has it. Raises `BackendError`.
         """
         ref = ref if ref is not None else await self.aside(len(payload), lambda: self.ref(payload))
         name = self.name(ref.digest)
-        until = None if expires_at is None else expires_at + OUTLIVES
+        until = _outliving(expires_at)
         touch = getattr(self._store, "touch", None)
         if touch is not None:
             if await touch(name, until):
                 return Placed(ref, True)
             sealed = await self._sealed(name, payload, kind)
-            if await self._store.put(name, sealed, expires_at=until, if_absent=True) is not None:
+            if await self._store.put(name, sealed, expires_at=until, if_absent=True, weight=weight) is not None:
                 return Placed(ref, False)
             if await touch(name, until):  # another writer was quicker
                 return Placed(ref, True)
-            await self._store.put(name, sealed, expires_at=until)
+            await self._store.put(name, sealed, expires_at=until, weight=weight)
             return Placed(ref, False)
         stat = await self._stat(name)
         if stat is not None:
             if _safe(stat, until, now):
                 return Placed(ref, True)
             until = None if until is None or stat.expires_at is None else max(until, stat.expires_at)
-        await self._store.put(name, await self._sealed(name, payload, kind), expires_at=until)
+        await self._store.put(name, await self._sealed(name, payload, kind), expires_at=until, weight=weight)
         return Placed(ref, stat is not None)
+
+    async def put_many(self, payloads: Sequence[Payload], *, now: float) -> list[Placed]:
+        """`put` for several: one round trip for those that are new, one more for those that are there already, where
+        the store can. Equal payloads are stored once. Raises `BackendError`."""
+        contents = [payload.content for payload in payloads]
+        refs = await self.aside(contents, lambda: [self.ref(content) for content in contents])
+        wanted: dict[bytes, tuple[BlobRef, Payload]] = {}
+        for ref, payload in zip(refs, payloads, strict=True):
+            known = wanted.get(ref.digest)
+            wanted[ref.digest] = (ref, payload if known is None else payload.joined(known[1]))
+        existed = await self._put_together([each for each in wanted.values() if each[0].size <= LARGE])
+        for digest, (ref, payload) in wanted.items():
+            if digest not in existed:
+                existed[digest] = (
+                    await self.put(
+                        payload.content,
+                        now=now,
+                        expires_at=payload.expires_at,
+                        kind=payload.kind,
+                        weight=payload.weight,
+                        ref=ref,
+                    )
+                ).existed
+        placed = []
+        for ref in refs:
+            placed.append(Placed(ref, existed[ref.digest]))
+            existed[ref.digest] = True  # for whoever else has the same payload
+        return placed
+
+    async def _put_together(self, wanted: Sequence[tuple[BlobRef, Payload]]) -> dict[bytes, bool]:
+        """Store what is not there, and keep alive what is, as far as the store can do either for many at once; answers
+        by digest whether it was there, nothing of those that are still to be seen to."""
+        put_many = getattr(self._store, "put_many", None)
+        if put_many is None or len(wanted) < 2:
+            return {}
+        versions = await put_many(
+            await self.aside(sum(ref.size for ref, _ in wanted), lambda: [self._put(*each) for each in wanted])
+        )
+        placed = {ref.digest: False for (ref, _), version in zip(wanted, versions, strict=True) if version is not None}
+        there = [each for each in wanted if each[0].digest not in placed]
+        touch_many = getattr(self._store, "touch_many", None)
+        if there and touch_many is not None:
+            names = [self.name(ref.digest) for ref, _ in there]
+            touched = await touch_many(names, [_outliving(payload.expires_at) for _, payload in there])
+            placed |= {ref.digest: True for (ref, _), alive in zip(there, touched, strict=True) if alive}
+        return placed
+
+    def _put(self, ref: BlobRef, payload: Payload) -> Put:
+        """The request that stores a blob unless it is there."""
+        name = self.name(ref.digest)
+        sealed = self._pipeline.seal(frame.BLOB, b"", payload.content, kind=payload.kind, bound_to=name)
+        return Put(name, sealed, _outliving(payload.expires_at), if_absent=True, weight=payload.weight)
 
     async def keep(self, ref: BlobRef, *, now: float, expires_at: float | None = None) -> bool:
         """Make a stored blob young again and let it live as long as needed; False when it must be written (again)."""
-        until = None if expires_at is None else expires_at + OUTLIVES
+        until = _outliving(expires_at)
         touch = getattr(self._store, "touch", None)
         if touch is not None:
             return bool(await touch(self.name(ref.digest), until))
@@ -167,7 +245,7 @@ class Blobs:
 
     async def put_raw(self, digest: bytes, content: bytes, *, now: float, expires_at: float | None = None) -> None:
         """Store bytes that are framed already (a pack), under a name that nothing else has."""
-        until = None if expires_at is None else expires_at + OUTLIVES
+        until = _outliving(expires_at)
         await self._store.put(self.name(digest), content, expires_at=until)
 
     async def renew(self, digest: bytes, *, now: float, expires_at: float | None = None) -> bool:
@@ -230,6 +308,11 @@ class Blobs:
             return False
         except CorruptFrame:
             return True
+
+
+def _outliving(expires_at: float | None) -> float | None:
+    """Until when a blob lives that an entry names which is gone at `expires_at`."""
+    return None if expires_at is None else expires_at + OUTLIVES
 
 
 def _safe(stat: Stat, until: float | None, now: float) -> bool:

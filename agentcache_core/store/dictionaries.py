@@ -14,6 +14,7 @@ from agentcache_core.codec import frame
 from agentcache_core.codec.dictionary import DictionarySet, Trained
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame
+from agentcache_core.policy.worth import KEEP
 
 MAX_SIZE: Final = 1 << 20
 
@@ -27,11 +28,11 @@ async def save(store: Any, pipeline: Pipeline, tenant: bytes, kind: str, trained
     """Store a dictionary, then name it in the index. Raises `BackendError`."""
     name = dictionary_name(tenant, trained.number)
     header = ormsgpack.packb([kind, now])
-    await store.put(name, pipeline.seal_plain(frame.DICTIONARY, header, trained.content, bound_to=name))
+    await store.put(name, pipeline.seal_plain(frame.DICTIONARY, header, trained.content, bound_to=name), weight=KEEP)
     index = await _index(store, pipeline, tenant)
     index.setdefault(kind, []).append(trained.number)
     name = tenant + b"/d"
-    await store.put(name, pipeline.seal_plain(frame.RECORD, b"", ormsgpack.packb(index), bound_to=name))
+    await store.put(name, pipeline.seal_plain(frame.RECORD, b"", ormsgpack.packb(index), bound_to=name), weight=KEEP)
 
 
 async def load_one(store: Any, pipeline: Pipeline, tenant: bytes, number: int, into: DictionarySet) -> bool:

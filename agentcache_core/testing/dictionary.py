@@ -201,6 +201,10 @@ class DictBackend:
             value.modified_at, value.version = self._now(), b"%d" % self._next()
             return True
 
+    def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        with self._lock:
+            return [self.touch(name, until) for name, until in zip(names, expires_at, strict=True)]
+
 
 def _options(put: Put) -> dict[str, object]:
     return {name: value for name, value in put._asdict().items() if name not in ("name", "data")}

@@ -16,6 +16,7 @@ from agentcache_core.backend import (
     SupportsLog,
     SupportsRange,
     SupportsTouch,
+    SupportsTouchMany,
     SupportsViews,
 )
 from agentcache_core.clock import Clock
@@ -219,6 +220,20 @@ class PowerLaws:
         pass_time(2.0)
         assert backend.get(b"t/k")
         assert [stat.expires_at for stat in backend.scan(b"t/")] == [None]
+
+    def test_many_touches_answer_by_name_and_keep_each_alive_for_its_own_time(
+        self, backend: Any, clock: Clock, pass_time: Callable[[float], None]
+    ) -> None:
+        _needs(backend, SupportsTouchMany)
+        for name in (b"t/short", b"t/long", b"t/other"):
+            backend.put(name, b"v", expires_at=clock.now() + 1.0)
+        before = backend.get(b"t/long").version
+        names = [b"t/long", b"t/absent", b"t/short"]
+        assert backend.touch_many(names, [None, None, clock.now() + 0.5]) == [True, False, True]
+        assert backend.touch_many([], []) == []
+        assert backend.get(b"t/long").version != before
+        pass_time(1.1)
+        assert [bool(backend.get(name)) for name in (b"t/long", b"t/short", b"t/other")] == [True, False, False]
 
     def test_a_touch_defeats_a_delete_that_was_decided_before(self, backend: Any, clock: Clock) -> None:
         _needs(backend, SupportsTouch)

@@ -103,7 +103,9 @@ def test_a_cut_connection_leaves_the_bound_of_max_staleness() -> None:
 def test_events_are_sealed() -> None:
     pipeline, generation = Pipeline(), Generation(b"l" * 16, 7)
     event = encode_event(pipeline, generation, ("request", "text", "k"))
-    assert decode_event(pipeline, event) == (b"l" * 16, 7, ("request", "text", "k"))
+    assert decode_event(pipeline, event) == (b"l" * 16, 7, [("request", "text", "k")])
+    both = encode_event(pipeline, generation, ("request", "text", "k"), ("tag", "", "t"))
+    assert decode_event(pipeline, both)[2] == [("request", "text", "k"), ("tag", "", "t")]
     for broken in (b"", event[:-1], event[:-1] + b"x"):
         with pytest.raises(CorruptFrame):
             decode_event(pipeline, broken)

@@ -112,8 +112,15 @@ class Asks:
         return (b"EVAL", scripts.DELETE, 1, self._value(name), DOUBLE.pack(self._now()), wanted)
 
     def touch(self, name: bytes, expires_at: float | None) -> Ask[bool]:
+        return ask([self._touch(name, expires_at)], lambda replies: replies[0] == 1)
+
+    def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> Ask[list[bool]]:
+        each = (self._touch(name, until) for name, until in zip(names, expires_at, strict=True))
+        return ask(each, lambda replies: [reply == 1 for reply in replies])
+
+    def _touch(self, name: bytes, expires_at: float | None) -> Command:
         arguments = (DOUBLE.pack(self._now()), DOUBLE.pack(expires_at or 0.0), urandom(8))
-        return ask([(b"EVAL", scripts.TOUCH, 1, self._value(name), *arguments)], lambda replies: replies[0] == 1)
+        return (b"EVAL", scripts.TOUCH, 1, self._value(name), *arguments)
 
     def get_range(self, name: bytes, offset: int, size: int) -> Ask[bytes | Missing]:
         arguments = (DOUBLE.pack(self._now()), offset, offset + size - 1)

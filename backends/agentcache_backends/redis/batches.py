@@ -52,6 +52,11 @@ def deletes(asks: Asks, names: Sequence[bytes]) -> list[Part[bool]]:
     return [part_of(asks.delete(name, None)) for name in names]
 
 
+def touches(asks: Asks, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[Part[bool]]:
+    """A part for each name to keep alive."""
+    return [part_of(asks.touch(name, until)) for name, until in zip(names, expires_at, strict=True)]
+
+
 def looks(asks: Asks, keys: Sequence[bytes]) -> list[Part[list[Stat]]]:
     """A part for each value key that is to be told about."""
     return [part_of(asks.stats([key])) for key in keys]

@@ -124,6 +124,11 @@ class AsyncRedisClusterBackend(AsyncRedisBackend):
         await self._carry(parts)
         return [part.answer is True for part in parts]
 
+    async def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        parts = batches.touches(self._asks, names, expires_at)
+        await self._carry(parts)
+        return [part.answer is True for part in parts]
+
     async def scan(self, prefix: bytes, *, after: bytes = b"") -> AsyncIterator[Stat]:
         walk, done = batches.Walk(self._keys, prefix, self._settings.shown), False
         while not done:

@@ -105,6 +105,11 @@ class RedisClusterBackend(RedisBackend):
         self._carry(parts)
         return [part.answer is True for part in parts]
 
+    def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        parts = batches.touches(self._asks, names, expires_at)
+        self._carry(parts)
+        return [part.answer is True for part in parts]
+
     def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[Stat]:
         walk, done = batches.Walk(self._keys, prefix, self._settings.shown), False
         while not done:

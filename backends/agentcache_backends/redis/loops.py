@@ -172,6 +172,9 @@ class AsyncRedisBackend:
     async def touch(self, name: bytes, expires_at: float | None) -> bool:
         return await self._perform(self._asks.touch(name, expires_at))
 
+    async def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        return await self._perform(self._asks.touch_many(names, expires_at)) if names else []
+
     async def get_range(self, name: bytes, offset: int, size: int) -> bytes | Missing:
         return await self._perform(self._asks.get_range(name, offset, size))
 

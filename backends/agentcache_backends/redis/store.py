@@ -166,6 +166,9 @@ class RedisBackend:
     def touch(self, name: bytes, expires_at: float | None) -> bool:
         return self._perform(self._asks.touch(name, expires_at))
 
+    def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        return self._perform(self._asks.touch_many(names, expires_at)) if names else []
+
     def get_range(self, name: bytes, offset: int, size: int) -> bytes | Missing:
         return self._perform(self._asks.get_range(name, offset, size))
 

@@ -18,7 +18,8 @@ class Bound:
 
     The size is looked at after every 1/64 of the bound that a connection wrote, so that each writing process may
     overshoot by as much. Expired values go first; then, of two runs of neighbours, the third that is worth least: by
-    weight, then by age. Neighbours, because SQLite frees whole pages only.
+    weight, then by age; weights are times, so a value without one counts by its age. Neighbours, because SQLite frees
+    whole pages only.
     """
 
     def __init__(self, max_bytes: int | None, files: ValueFiles, clock: Clock) -> None:
@@ -70,7 +71,7 @@ class Bound:
         self._hand = ours[-1][0] if len(ours) == _RUN else 0
         theirs = connection.execute(run, (self._random.randint(low - 1, high), _RUN)).fetchall()
         rows = list({row[0]: row for row in ours + theirs}.values())
-        rows.sort(key=lambda row: (row[1] or 0.0, row[2]))
+        rows.sort(key=lambda row: (row[2] if row[1] is None else row[1], row[2]))
         worst = [row[0] for row in rows[: (len(rows) + 2) // 3]]
         return self._drop(connection, ",".join("?" * len(worst)), worst)
 

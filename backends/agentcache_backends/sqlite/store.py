@@ -243,8 +243,13 @@ class SqliteBackend(Powers):
         return answers
 
     def touch(self, name: bytes, expires_at: float | None) -> bool:
+        return self.touch_many([name], [expires_at])[0]
+
+    def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
+        """Many touches in one transaction."""
+        now, pairs = self._now(), zip(names, expires_at, strict=True)
         with self._transaction() as connection:
-            return connection.execute(_TOUCH, (expires_at, self._now(), urandom(8), name)).rowcount == 1
+            return [connection.execute(_TOUCH, (until, now, urandom(8), name)).rowcount == 1 for name, until in pairs]
 
     def get_range(self, name: bytes, offset: int, size: int) -> bytes | Missing:
         sql = "SELECT substr(data, ?2 + 1, ?3), expires_at, file FROM stored WHERE name = ?1"
