@@ -165,7 +165,7 @@ class Mover:
             return False
         if record.expires_at is not None and record.expires_at <= now:
             return False
-        if target is not self._authority and not target.takes(record.size):
+        if not target.takes(record.size):
             return False
         if source is self._authority:
             # It stood there after every change known before it was read, and its copy says so.

@@ -36,7 +36,7 @@ def open_tiers(specs: Specs, settings: Settings, events: Events, *, face: Face) 
         if _is_memory(source):
             if position:
                 raise ConfigurationError("memory:// must be the first tier, and there can be only one")
-            near = _open_memory(source)
+            near = _open_memory(spec)
         else:
             stored.append(_stored_tier(spec, settings, events, face, taken={tier.name for tier in stored}))
     return Tiers(near, stored, clock=settings.clock, events=events, max_staleness=settings.max_staleness, face=face)
@@ -69,7 +69,13 @@ def _is_memory(source: Any) -> bool:
     return hasattr(source, "homes") and hasattr(source, "size_bytes")
 
 
-def _open_memory(source: Any) -> NearTier:
+def _open_memory(spec: Tier) -> NearTier:
+    source: Any = spec.url_or_backend
+    if spec != Tier(source):
+        raise ConfigurationError(
+            "memory:// has no limits of single answers: it drops by itself what is used least; bound it in its URL "
+            '("memory://?max_bytes=256MB&max_entries=100000") and give limits to the other tiers'
+        )
     opened: Any = open_backend(source) if isinstance(source, str) else source
     return opened  # type: ignore[no-any-return]  # a memory URL opens a NearTier, which is no backend
 

@@ -16,10 +16,13 @@ from agentcache_core.urls import shown_url
 class Tier:
     """One level of storage and its limits, hottest first in `Cache([...])`.
 
-    url_or_backend: where. max_value, min_value: bytes ("64KiB" or a number) of payload that this tier takes; what the
-    authority does not take is not stored at all, so it can have no min_value. max_age: a tier keeps nothing longer
-    than this. write: "through" writes at once, "back" later, "around" never (the tier fills by promotion). promote:
-    whether answers found in colder tiers are copied here once they have earned it (`policy/worth.py`).
+    url_or_backend: where. max_value, min_value: bytes ("64KiB" or a number) of payload that this tier takes; max_age:
+    it keeps nothing longer than this ("7d" or seconds). Both hold for what is written, copied here by a read and moved
+    here by `maintain()`. What the authority (a single tier is one) does not take is not stored at all: an answer larger
+    than its max_value is a `not_stored` event, and it can have no min_value; its max_age is the longest ttl there is.
+    write: "through" writes at once, "back" later, "around" never (the tier fills by promotion). promote: whether
+    answers found in colder tiers are copied here once they have earned it (`policy/worth.py`). `memory://` takes none
+    of these: its URL bounds it.
     """
 
     url_or_backend: str | Backend | AsyncBackend

@@ -177,6 +177,22 @@ def test_a_bounded_store_drops_what_is_worth_least(tmp_path: Path) -> None:
     backend.close()
 
 
+def test_what_was_touched_weighs_as_if_it_were_written_then(tmp_path: Path) -> None:
+    clock = ManualClock()
+    backend = SqliteBackend(tmp_path / "store.db", max_bytes=1_000_000, clock=clock)
+    for number in range(600):
+        backend.put(b"k/%03d" % number, b"v" * 1000, weight=clock.now())
+    clock.advance(3600)
+    assert all(backend.touch_many([b"k/%03d" % number for number in range(0, 600, 6)], [None] * 100))
+    for number in range(400):
+        clock.advance(1)
+        backend.put(b"new/%d" % number, b"v" * 1000, weight=clock.now())
+    left = [int(stat.name[2:]) for stat in backend.scan(b"k/")]
+    touched = sum(1 for number in left if number % 6 == 0)
+    assert touched / 100 > 1.5 * (len(left) - touched) / 500
+    backend.close()
+
+
 def test_what_expired_goes_before_anything_alive(tmp_path: Path) -> None:
     clock = ManualClock()
     backend = SqliteBackend(tmp_path / "store.db", max_bytes=1_000_000, clock=clock)

@@ -8,6 +8,7 @@ import pytest
 
 from agentcache_core import MISSING, Cache, Cost, Tier
 from agentcache_core.errors import ConfigurationError
+from agentcache_core.policy.placement import DAY
 from agentcache_core.testing import DictBackend, ManualClock
 
 LARGE, SMALL = "x" * 5000, "x" * 10
@@ -135,3 +136,25 @@ def test_a_tier_keeps_nothing_longer_than_its_age_allows() -> None:
     assert [cache.get(key) for key in keys] == [SMALL] * 3
     clock.advance(3600)
     assert [cache.get(key) for key in keys] == [MISSING] * 3
+
+
+def test_a_tier_of_memory_is_bounded_by_its_url_and_refuses_limits_of_its_own() -> None:
+    for limit in ({"max_value": "1MiB"}, {"min_value": 1}, {"max_age": "1m"}, {"write": "back"}, {"promote": False}):
+        with pytest.raises(ConfigurationError, match="max_bytes"):
+            Cache(Tier("memory://", **limit))
+    Cache(Tier("memory://?max_entries=10")).close()
+
+
+def test_maintenance_moves_nothing_into_an_authority_that_it_does_not_take() -> None:
+    clock = ManualClock()
+    hot, cold = Hot(clock=clock), DictBackend(clock=clock)
+    cache = _open(hot, cold, clock=clock)
+    cache.set("k", LARGE)
+    cache.set("j", SMALL)
+    for key in ("k", "j"):
+        cold.delete(cache._space.entry_name(cache.key(key)))
+    narrower = _open(hot, Tier(cold, max_value="1KiB"), clock=clock)
+    clock.advance(40 * DAY)
+    narrower.maintain()
+    assert [_holds(cold, cache, key) for key in ("k", "j")] == [False, True]
+    assert [_holds(hot, cache, key) for key in ("k", "j")] == [True, False]

@@ -43,7 +43,8 @@ _SCAN = (
 _SCAN_BELOW, _SCAN_ALL = _SCAN.format(bound="name < ?"), _SCAN.format(bound="? IS NULL")
 _TOUCH = (
     "UPDATE stored SET expires_at = CASE WHEN ?1 IS NULL OR expires_at IS NULL THEN NULL ELSE max(expires_at, ?1) END, "
-    "modified_at = ?2, version = ?3 WHERE name = ?4 AND (expires_at IS NULL OR expires_at > ?2)"
+    "weight = weight + max(0, ?2 - modified_at), modified_at = ?2, version = ?3 "
+    "WHERE name = ?4 AND (expires_at IS NULL OR expires_at > ?2)"
 )
 _MOST_NAMES: Final = 16_384
 _new = tuple.__new__  # a Stored made from its parts, at a third of the cost of calling it
@@ -246,7 +247,7 @@ class SqliteBackend(Powers):
         return self.touch_many([name], [expires_at])[0]
 
     def touch_many(self, names: Sequence[bytes], expires_at: Sequence[float | None]) -> list[bool]:
-        """Many touches in one transaction."""
+        """Many touches in one transaction. A weight is a time: what is touched weighs as if it were written now."""
         now, pairs = self._now(), zip(names, expires_at, strict=True)
         with self._transaction() as connection:
             return [connection.execute(_TOUCH, (until, now, urandom(8), name)).rowcount == 1 for name, until in pairs]
