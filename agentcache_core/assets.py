@@ -94,14 +94,17 @@ class Assets:
 
     async def open(self, rt: Runtime, space: Space, name: object, wish: Wish) -> tuple[Parts, str | None]:
         """The parts of an asset and its content type. Raises `KeyError` when none is stored under that key."""
-        hit = await self._engine.lookup(rt, space, self.key(space, name), wish)
+        key = self.key(space, name)
+        hit = await self._engine.lookup(rt, space, key, wish)
         if hit is None:
             raise KeyError(name)
         manifest, content_type = hit.value
         blobs = self.blobs(rt, space)
 
         async def damaged(part: Part) -> None:
-            """See that a part which cannot be read is stored anew when it is put again."""
+            """See that a part which cannot be read is stored anew when it is put again, and that the next reader asks
+            the authority: a copy of the manifest that missed an overwrite names parts that are gone."""
+            await self._engine.tiers.drop_copies(rt, space, key)
             if part.place is None:
                 await blobs.discard([part.ref])
             else:

@@ -6,7 +6,7 @@ behind a store, seldom and under a lease where the authority has leases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,14 +17,14 @@ from agentcache_core.codec.dictionary import MOST_SAMPLES, DictionarySet, train
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError
 from agentcache_core.moves import Mover, survey
-from agentcache_core.policy.placement import LIST_PRICES, Access, Place, Plan, Policy, Prices, Rules, plan
+from agentcache_core.policy.placement import LIST_PRICES, Access, Move, Place, Plan, Policy, Prices, Rules, plan
 from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
 from agentcache_core.space import Ban, Generation, Space
 from agentcache_core.store.blobs import GRACE
 from agentcache_core.store.dictionaries import load_all, save
 from agentcache_core.store.entries import EntryRecord
-from agentcache_core.store.ledger import ASSET_KIND, Ledger, tenants
+from agentcache_core.store.ledger import ASSET_KIND, Ledger, shown, tenants
 from agentcache_core.store.sweep import SweepReport, sweep
 from agentcache_core.store.vectors import prune_vectors
 from agentcache_core.store.verify import Checks, VerifyReport, verify
@@ -37,6 +37,7 @@ EVERY: Final = 24 * 3600.0
 LEASE_SECONDS: Final = 600.0
 BAN_AGE: Final = 3600.0
 MOST_READ: Final = 10_000
+MOST_SHOWN: Final = 100
 _SCHEMES: Final = {
     **dict.fromkeys(("rediss", "unix", "redis+cluster", "rediss+cluster"), "redis"),
     **dict.fromkeys(("gs", "gcs", "az"), "s3"),
@@ -49,7 +50,8 @@ class MaintenanceReport:
 
     swept: a `SweepReport` for each tier. expired: entries dropped from memory. leftovers: expired values and traces of
     crashes that stores reclaimed by themselves. plan: the moves between tiers and what
-    they save in US dollars a month. moved: moves made. dictionaries: for each kind that got a new one, the size of
+    they save in US dollars a month. shown: on a dry run, the plain keys of the first entries that would move, by name.
+    moved: moves made. dictionaries: for each kind that got a new one, the size of
     answers with it as a share of their size without. vectors: vector records removed because their entries are gone.
     trouble: for each tier that failed, why.
     """
@@ -60,6 +62,7 @@ class MaintenanceReport:
     leftovers: int = 0
     bans_dropped: int = 0
     plan: Plan = field(default_factory=Plan)
+    shown: dict[bytes, str] = field(default_factory=dict)
     moved: int = 0
     vectors: int = 0
     dictionaries: dict[str, float] = field(default_factory=dict)
@@ -195,13 +198,28 @@ class Maintenance:
         pipeline: Pipeline | None = None,
     ) -> None:
         ledger = self._ledger(rt, space, tier, pipeline)
-        work = sweep(ledger, now=self._now(), grace=grace, dead=judged.dead, dry_run=report.dry_run)
+
+        async def dead(name: bytes, record: EntryRecord) -> bool:
+            return await judged.dead(name, record) or (
+                record.kind == ASSET_KIND
+                and tier is not self._authority
+                and await self._overwritten(rt, space, name, record)
+            )
+
+        work = sweep(ledger, now=self._now(), grace=grace, dead=dead, dry_run=report.dry_run)
         swept = await self._guarded(tier, report, work)
         reclaim = getattr(ledger.store, "sweep", None)
         if reclaim is not None and not report.dry_run:
             report.leftovers += await self._guarded(tier, report, reclaim()) or 0
         if swept is not None:
             report.swept[tier.name] = swept.plus(report.swept.get(tier.name))
+
+    async def _overwritten(self, rt: Runtime, space: Space, name: bytes, copy: EntryRecord) -> bool:
+        """Whether the authority, read after a copy was, has another record: a writer died before it told of an
+        overwrite. Asked for assets alone, since their copies name parts that the authority no longer keeps."""
+        stored = await self._authority.store(rt.face).get(name)
+        record = await self._authority.record_in(rt, space, name, stored) if stored else None
+        return record is not None and record.identity != copy.identity
 
     async def _train(self, rt: Runtime, space: Space, report: MaintenanceReport) -> None:
         """Train a dictionary for each kind whose answers it makes smaller; stored on every tier before it is used."""
@@ -272,15 +290,23 @@ class Maintenance:
             for digest, (hits, computed, read) in known.access.noted().items():
                 found.used(known.entries_prefix + digest, Access(hits, computed, read, now), now)
         report.plan = plan(found.items(), places, policy, now=now)
-        wanted = tuple(move for move in report.plan.moves if move.verb == "demote" or stored[move.target].spec.promote)
+        wanted = tuple(move for move in report.plan.moves if _taken(move, stored[move.target]))
         report.plan = replace(report.plan, moves=wanted)
         if report.dry_run:
+            await self._guarded(self._authority, report, self._name(rt, space, stored, report))
             return
         mover = Mover(rt, space, stored, self._authority, clock=self._settings.clock, go_on=ledgers[-1].go_on)
         for move in wanted:
             work = mover.make(move, found)
             if await self._guarded(stored[min(move.source, move.target)], report, work):
                 report.moved += 1
+
+    async def _name(self, rt: Runtime, space: Space, stored: Sequence[StoredTier], report: MaintenanceReport) -> None:
+        for move in report.plan.moves[:MOST_SHOWN]:
+            tier = stored[move.source]
+            found = await tier.store(rt.face).get(move.name)
+            record = await tier.record_in(rt, space, move.name, found) if found else None
+            report.shown[move.name] = shown(move.name, record)
 
     async def _guarded(self, tier: StoredTier, report: MaintenanceReport, work: Any) -> Any:
         """Await work on a tier; trouble goes into the report, and None comes back."""
@@ -311,6 +337,11 @@ class Maintenance:
         except (BackendError, ValueError):
             return None
         return report
+
+
+def _taken(move: Move, target: StoredTier) -> bool:
+    """Whether the target of a move would take it: what is too large or small for a tier is not promoted into it."""
+    return move.verb == "demote" or (target.spec.promote and target.takes(move.size))
 
 
 async def sampled(ledger: Ledger) -> dict[str, list[bytes]]:

@@ -51,8 +51,7 @@ class Late:
     over: Version | None
 
     def allows(self, version: Version, old: EntryRecord | None, record: EntryRecord) -> bool:
-        mine = (record.lineage, record.seq, record.created_at)
-        return version == self.over or (old is not None and (old.lineage, old.seq, old.created_at) == mine)
+        return version == self.over or (old is not None and old.identity == record.identity)
 
 
 class Placing:

@@ -135,6 +135,16 @@ class Tiers:
             for _, home in self.near.homes(space.tenant, space.namespace):
                 self.near.remove_many(home, list(home))
 
+    async def drop_copies(self, rt: Runtime, space: Space, key: Key) -> None:
+        """Forget the copies of one entry outside the authority, so that the next reader asks that."""
+        if self.local:
+            return
+        if self.near is not None:
+            self.near.remove(self.near.home(space.tenant, space.namespace, key.kind), key.address)
+        for tier in self.stored:
+            if tier is not self.authority:
+                await tier.delete(rt, space, key)
+
     def _find_near(self, space: Space, key: Key) -> Found | None:
         assert self.near is not None
         home = self.near.home(space.tenant, space.namespace, key.kind)

@@ -9,6 +9,7 @@ from agentcache_core.allowance import one_call
 from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.model import Asset
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
+from agentcache_core.store.blobs import REFRESH
 from agentcache_core.store.reading import AssetReader, AsyncAssetReader
 from agentcache_core.store.verify import VerifyReport
 from agentcache_core.view import DEFAULT_WISH, View
@@ -29,6 +30,13 @@ class Upkeep(View):
     def uncounted(self) -> None:
         """Leave what this process does out of the stored figures: for programs that look after a cache, not use it."""
         self._core.figures.enabled = False
+
+    def least_grace(self) -> float:
+        """The grace age in seconds below which a sweep beside writers may take a blob that is just being named again:
+        stores that cannot touch a blob write it anew only when it is older than this."""
+        self._open()
+        stores = [tier.store("blocking") for tier in self._core.tiers.stored]
+        return 0.0 if all(hasattr(store, "touch") for store in stores) else REFRESH
 
     def put_asset(self, key: object, path_or_stream: Any, content_type: str | None = None, **options: Any) -> Asset:
         """Store content of any size under a key, replacing what was there, in constant memory.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from agentcache_adapters.absent import absent
 from agentcache_adapters.finding import SKEW_SECONDS, Finding
 from agentcache_core import MISSING
 from agentcache_core.errors import AgentCacheError, ConfigurationError
@@ -25,6 +26,9 @@ def examine(url: str, *, namespace: str = "") -> list[Finding]:
     try:
         if place.scheme.startswith("agentcache+"):
             url, _tenant = load_scheme(place.scheme).sign_in(place, api_key=None, namespace=namespace, tenant="asked")
+        if missing := absent(url):
+            remedy = "mend the path; if it is right, the first program that opens a cache there makes the store"
+            return [Finding("connect", "bad", missing, remedy)]
         backend: Any = open_backend(url)
     except ConfigurationError:
         raise
@@ -42,16 +46,19 @@ def _examined(backend: Any, place: StoreUrl) -> Iterator[Finding]:
     try:
         backend.get(name)
     except AgentCacheError as error:
-        yield Finding("connect", "bad", str(error), "start the server, or mend address and credentials")
+        remedy = remedy_for(error, "start the server, or mend address and credentials")
+        yield Finding("connect", "bad", str(error), remedy)
         return
     yield Finding("connect", "good", f"answered the first request in {(time.perf_counter() - began) * 1000:.1f} ms")
     try:
         yield from _written(backend, name)
     except AgentCacheError as error:
-        yield Finding("write", "bad", str(error), "give the account the right to write, or free space")
-    finally:
-        _remove(backend, name)
-    yield _durability(backend)
+        remedy = remedy_for(error, "give the account the right to write, or free space")
+        yield Finding("write", "bad", str(error), remedy)
+        _try_to_remove(backend, name)
+    else:
+        yield _removed(backend, name)
+        yield _durability(backend)
     if place.scheme in ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"):
         from agentcache_adapters.doctor_redis import told_by_redis  # the extra is there: the backend was opened
 
@@ -104,11 +111,26 @@ def _latency(seconds: float, backend: Any) -> Finding:
     return Finding("latency", "mind", f"{said}; a call may take {limit:.3g} s", remedy)
 
 
-def _remove(backend: Any, name: bytes) -> None:
+def _removed(backend: Any, name: bytes) -> Finding:
+    try:
+        backend.delete(name)
+        gone = not backend.get(name)
+    except AgentCacheError as error:
+        remedy = "give the account the right to delete: without it nothing is invalidated or freed"
+        return Finding("delete", "bad", str(error), remedy_for(error, remedy))
+    return Finding("delete", "good" if gone else "bad", "what was removed is gone" if gone else "it is still read")
+
+
+def _try_to_remove(backend: Any, name: bytes) -> None:
     try:
         backend.delete(name)
     except AgentCacheError:
-        return  # it expires within a minute
+        return  # what did not arrive is not there; the rest expires within a minute
+
+
+def remedy_for(error: Exception, otherwise: str) -> str:
+    """What to change, by what the store says."""
+    return "create the bucket, or mend its name" if "bucket" in str(error) else otherwise
 
 
 def _durability(backend: Any) -> Finding:

@@ -68,6 +68,11 @@ class EntryRecord:
         return self.seq if self.confirmed is None else self.confirmed
 
     @property
+    def identity(self) -> tuple[bytes, int, float]:
+        """What all copies of one answer have in common, and those of another answer to the same request have not."""
+        return self.lineage, self.seq, self.created_at
+
+    @property
     def size(self) -> int:
         """The payload's size in bytes, wherever it lies."""
         if self.blob is not None:

@@ -139,6 +139,19 @@ def is_entry(name: bytes) -> bool:
     return name[PREFIX_SIZE : PREFIX_SIZE + 3] == b"/e/"
 
 
+def digest_of(name: bytes) -> str:
+    """The digest of the key of an entry, in hex as `Cache.key` tells it, from the entry's name."""
+    return name[PREFIX_SIZE + 3 :].hex()
+
+
+def shown(name: bytes, record: object) -> str:
+    """How people know an entry: by its plain key where its record holds one, by its key's digest otherwise."""
+    plain = record.plain if isinstance(record, EntryRecord) else None
+    if plain is None:
+        return digest_of(name)
+    return plain if isinstance(plain, str) else repr(plain)
+
+
 async def tenants(store: Any) -> list[bytes]:
     """The 16 digits of every tenant that has anything on a store."""
     found: set[bytes] = set()

@@ -7,7 +7,7 @@ from typing import Final
 
 from agentcache_core.errors import CorruptFrame, MissingBlob, UnreadableFrame
 from agentcache_core.store.entries import BlobRef
-from agentcache_core.store.ledger import PREFIX_SIZE, Ledger, Line
+from agentcache_core.store.ledger import PREFIX_SIZE, Ledger, Line, shown
 from agentcache_core.store.manifest import Manifest, Part, Place, Table
 from agentcache_core.store.packindex import PackIndex, unlist
 from agentcache_core.store.paging import ManifestReader
@@ -19,7 +19,8 @@ MOST_REMEMBERED: Final = 500_000
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What reading everything back found. `problems` holds (name in hex, what is wrong), the first 1,000 of them."""
+    """What reading everything back found. `problems` holds (plain key, or the key's digest in hex; what is wrong), the
+    first 1,000 of them."""
 
     entries: int = 0
     blobs: int = 0
@@ -29,9 +30,9 @@ class VerifyReport:
     repaired: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
 
-    def note(self, name: bytes, problem: str) -> None:
+    def note(self, line: Line, problem: str) -> None:
         if len(self.problems) < MOST_PROBLEMS:
-            self.problems.append((name.hex(), problem))
+            self.problems.append((shown(line.name, line.record), problem))
 
 
 class Checks:
@@ -88,12 +89,12 @@ async def verify(
         report.bytes_read += line.size
         if isinstance(line.record, UnreadableFrame):
             report.unreadable += 1
-            report.note(line.name, str(line.record))
+            report.note(line, str(line.record))
             continue
         problem = await _problem(line, own, parts or own, report)
         if problem:
             report.damaged += 1
-            report.note(line.name, problem)
+            report.note(line, problem)
             if repair and await ledger.store.delete(line.name, if_version=line.stat.version):
                 report.repaired += 1
                 if mended is not None:

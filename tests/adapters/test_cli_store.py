@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from agentcache_adapters.cli.app import app
-from agentcache_core import MISSING, Cache
+from agentcache_core import MISSING, Cache, Tier
 from agentcache_core.codec.encrypt import Keyring
+from agentcache_core.policy.placement import Rules
 from agentcache_core.urls import open_backend
 
 LARGE = {"text": "a large answer, " * 2000}
@@ -27,7 +28,7 @@ def run(*arguments: str, stdin: str | None = None, env: dict[str, str] | None = 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     place = f"sqlite:///{tmp_path}/cache.db"
-    with Cache(place) as cache:
+    with Cache(place, deadline="30s") as cache:
         cache.set("user:1", LARGE, tags=["users"], ttl="1h")
         cache.set("user:2", {"n": 2, "big": 2**70, "\x1b[31m": (1, 2)})
         cache.set({"model": "m", "messages": []}, "an answer")
@@ -177,3 +178,80 @@ def test_a_mistyped_path_is_not_created(tmp_path: Path) -> None:
     assert run("keys", "memory://").exit_code == 2
     assert run("keys", "gopher://x").exit_code == 2
     assert run("sweep", f"sqlite:///{path}", "--grace", "soon").exit_code == 2
+
+
+@pytest.mark.parametrize("scheme", ["file", "fsspec"])
+def test_a_mistyped_folder_is_not_created(tmp_path: Path, scheme: str) -> None:
+    path = tmp_path / "typo"
+    url = f"file://{path}" if scheme == "file" else f"fsspec://file{path}"
+    other = f"sqlite:///{tmp_path}/other.db"
+    Cache(other).close()
+    for command in (["keys"], ["stats"], ["sweep"], ["verify"], ["purge", "--all"], ["tiering", "plan", other]):
+        done = run(*command, url)
+        assert done.exit_code == 2
+        assert f"there is no store in {path}" in done.stderr
+    looked = run("doctor", url)
+    assert (looked.exit_code, f"there is no store in {path}" in looked.stdout) == (1, True)
+    assert not path.exists()
+
+
+def test_a_plan_of_one_tier_asks_for_two(url: str) -> None:
+    for tiers in ([url], ["memory://", url]):
+        done = run("tiering", "plan", *tiers)
+        assert done.exit_code == 2
+        assert "name two tiers" in done.stderr
+
+
+def test_entries_are_shown_by_their_keys(tmp_path: Path) -> None:
+    hot, cold = f"sqlite:///{tmp_path}/hot.db", f"sqlite:///{tmp_path}/cold.db"
+    request = {"model": "m", "messages": []}
+    with Cache([hot, cold], maintenance="manual", deadline="30s") as cache:
+        cache.set("user:1\x1b[2J", LARGE)
+        cache.set(request, LARGE)
+        digest = cache.key(request).digest.hex()
+    arguments = ("tiering", "plan", hot, cold, "--cold-after", "0s", "--cold", "0.5")
+    shown = run(*arguments).stdout
+    assert "user:1\\x1b[2J" in shown
+    assert digest[:16] in shown
+    moves = json.loads(run(*arguments, "--json").stdout)["moves"]
+    assert {move["key"] for move in moves} == {"user:1\x1b[2J", digest}
+    backend: Any = open_backend(cold)
+    for stat in [stat for stat in backend.scan(b"") if stat.name[16:19] == b"/x/"]:
+        backend.put(stat.name, b"damaged")
+    backend.close()
+    told = run("verify", cold)
+    assert told.exit_code == 1
+    assert "user:1\\x1b[2J: " in told.stderr
+
+
+def test_the_plan_names_no_move_that_its_target_would_refuse(tmp_path: Path) -> None:
+    urls = [f"file://{tmp_path}/hot", f"file://{tmp_path}/cold"]
+    tiers = [Tier(urls[0], max_value="1KiB"), urls[1]]
+    with Cache(tiers, maintenance="manual", background=False, deadline="30s") as cache:
+        cache.set("small", {"text": "small"})
+        cache.set("large", LARGE)
+        for _ in range(6):
+            assert (cache.get("small"), cache.get("large")) == ({"text": "small"}, LARGE)
+        backend: Any = open_backend(urls[0])
+        for stat in list(backend.scan(b"")):
+            backend.delete(stat.name)
+        backend.close()
+        planned = cache.maintain(dry_run=True, policy=Rules(hot=0.5))
+        assert list(planned.shown.values()) == ["small"]
+        assert cache.maintain(policy=Rules(hot=0.5)).moved == len(planned.plan.moves) == 1
+
+
+@pytest.mark.s3
+def test_a_sweep_with_too_little_grace_is_refused_where_blobs_cannot_be_touched(s3_url: str) -> None:
+    place = f"{s3_url}&timeout=20s"
+    with Cache(place, background=False, deadline="30s") as cache:
+        cache.set("kept", LARGE)
+        cache.set("gone", {"text": "gone " * 10_000})
+        cache.delete("gone")
+    done = run("sweep", place, "--grace", "1h")
+    assert done.exit_code == 2
+    assert "--grace 6h or more" in done.stderr
+    assert run("sweep", place, "--grace", "6h").exit_code == 0
+    assert run("sweep", place, "--grace", "0s", "--dry-run").exit_code == 0
+    (tier,) = json.loads(run("sweep", place, "--grace", "0s", "--alone", "--json").stdout)["tiers"].values()
+    assert tier["unnamed"] == 1

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from agentcache_adapters.cli.app import app
 from agentcache_adapters.doctor import examine
+from agentcache_core import Cache
 from agentcache_core.testing.clusters import RedisCluster
 from agentcache_core.testing.servers import RedisServer
 
@@ -21,6 +22,7 @@ def _states(url: str) -> dict[str, str]:
 
 def test_a_healthy_file_store_is_good_throughout(tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path}/cache.db", f"file://{tmp_path}/store"):
+        Cache(url).close()
         assert set(_states(url).values()) == {"good"}, examine(url)
 
 
@@ -49,6 +51,26 @@ def test_a_wrong_password_and_an_absent_server_are_bad_and_leak_nothing(own_redi
     (findings,) = json.loads(found.stdout).values()
     assert findings[0]["state"] == "bad"
     assert _states("redis://127.0.0.1:9/0") == {"connect": "bad"}
+
+
+@pytest.mark.redis
+def test_an_account_that_may_not_delete_is_told_so(own_redis: RedisServer) -> None:
+    own_redis.ask("ACL", "SETUSER", "clerk", "on", ">word", "~*", "+@all", "-del", "-unlink")
+    url = own_redis.url.replace("redis://", "redis://clerk:word@")
+    found = {finding.check: finding for finding in examine(url)}
+    assert (found["write"].state, found["delete"].state) == ("good", "bad")
+    assert "right to delete" in found["delete"].remedy
+    assert _states(own_redis.url)["delete"] == "good"
+
+
+@pytest.mark.s3
+def test_a_bucket_that_does_not_exist_is_told_with_a_remedy_that_fits(s3_url: str) -> None:
+    options = s3_url.partition("?")[2]
+    for client in ("obstore", "s3fs"):
+        found = examine(f"s3://no-such-bucket/p?{options}&timeout=20s&client={client}")
+        assert [(finding.check, finding.state) for finding in found] == [("connect", "bad")], found
+        assert "no-such-bucket does not exist" in found[0].said
+        assert "create the bucket" in found[0].remedy
 
 
 @pytest.mark.redis
@@ -101,6 +123,7 @@ def test_an_s3_store_tells_its_client_and_whether_it_spares_what_is_new(s3_url: 
 
 
 def test_the_command_shows_a_table_and_refuses_memory(tmp_path: Path) -> None:
+    Cache(f"sqlite:///{tmp_path}/cache.db").close()
     shown = CliRunner().invoke(app, ["doctor", f"sqlite:///{tmp_path}/cache.db"])
     assert shown.exit_code == 0
     assert "durability" in shown.output

@@ -23,6 +23,8 @@ from agentcache_adapters.cli.verify import verify
 app = typer.Typer(
     name="agentcache",
     help="Look into keys and stores, keep them in order, and ask what caching would have saved.",
+    epilog="Secrets come from the environment: AGENTCACHE_SECRET and AGENTCACHE_KEYRING as the cache itself was given "
+    "them, AGENTCACHE_REDIS_PASSWORD, AGENTCACHE_API_KEY. With another secret nothing is found.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agentcache_adapters.absent import absent
 from agentcache_adapters.cli.console import fail, failures
 from agentcache_core import Cache
 from agentcache_core.codec.encrypt import Keyring
@@ -21,8 +22,8 @@ Urls = Annotated[
     list[str], typer.Argument(help="Every tier of the cache, hottest first: redis://…, s3://…", metavar="URL…")
 ]
 Url = Annotated[str, typer.Argument(help="Where the cache lies: sqlite:///agent.db, redis://…", metavar="URL")]
-Tenant = Annotated[str, typer.Option(help="The tenant.")]
-Namespace = Annotated[str, typer.Option(help="The namespace.")]
+Tenant = Annotated[str, typer.Option(help="The tenant; without it that of caches which name none.")]
+Namespace = Annotated[str, typer.Option(help="The namespace; without it that of caches which name none.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be done.")]
 
@@ -31,11 +32,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; show wh
 def opened(urls: list[str], *, tenant: str = "", namespace: str = "", **options: Any) -> Iterator[Cache]:
     """The cache on these URLs, closed afterwards. The secret and the keyring come from `AGENTCACHE_SECRET` and
     `AGENTCACHE_KEYRING` (`number:hex,number:hex`), so that neither is seen in the list of processes."""
-    stored = [url for url in urls if not url.startswith("memory:")]
+    stored = stored_of(urls)
     if not stored:
         raise fail("memory:// holds nothing that another program could see; name the URL of a stored tier")
     for url in stored:
-        _must_exist(url)
+        must_exist(url)
     with failures():
         cache = Cache(
             stored,
@@ -53,12 +54,17 @@ def opened(urls: list[str], *, tenant: str = "", namespace: str = "", **options:
         yield cache
 
 
-def _must_exist(url: str) -> None:
-    """A mistyped path must not become an empty database."""
-    if url.startswith("sqlite:///"):
-        path = url.removeprefix("sqlite:///").partition("?")[0]
-        if not os.path.exists(path):
-            raise fail(f"there is no database {path}")
+def stored_of(urls: list[str]) -> list[str]:
+    """The tiers that other programs can see."""
+    return [url for url in urls if not url.startswith("memory:")]
+
+
+def must_exist(url: str) -> None:
+    """A mistyped path must not become an empty store."""
+    with failures():
+        missing = absent(url)
+    if missing:
+        raise fail(missing)
 
 
 def keyring_from(text: str) -> Keyring | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from agentcache_adapters.cli.console import fail, failures, out, plain, print_json
+from agentcache_adapters.cli.console import failures, out, plain, print_json
+from agentcache_adapters.cli.opening import must_exist
 from agentcache_core import Cache
 from agentcache_core.savings import Percentiles, Saving, Savings
 
@@ -25,9 +25,7 @@ def stats(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show hits, misses, bypasses, and the money and time saved, by namespace; with --explain by model and tag too."""
-    path = url.removeprefix("sqlite:///").partition("?")[0]
-    if url.startswith("sqlite:///") and not Path(path).exists():
-        raise fail(f"there is no cache at {path}")
+    must_exist(url)
     with failures(), Cache(url, tenant=tenant) as cache:
         report = cache.savings()
         tiers = cache.stats().tiers

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from agentcache_adapters.cli.console import err, failures, out, plain, print_json
+from agentcache_adapters.cli.console import err, fail, failures, out, plain, print_json
 from agentcache_adapters.cli.opening import AsJson, DryRun, Tenant, Urls, opened
 from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.policy.freshness import seconds_of
@@ -21,6 +21,7 @@ def sweep(
     tenant: Tenant = "",
     all_tenants: Annotated[bool, typer.Option("--all-tenants", help="Sweep every tenant on these tiers.")] = False,
     grace: Annotated[str, typer.Option(help="How long a blob that nothing names is kept.")] = "24h",
+    alone: Annotated[bool, typer.Option("--alone", help="No program writes meanwhile: any --grace is safe.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -31,6 +32,12 @@ def sweep(
     with failures():
         seconds = seconds_of(grace, name="--grace")
     with opened(urls, tenant=tenant) as cache:
+        least = cache.least_grace()
+        if seconds < least and not (alone or dry_run):
+            raise fail(
+                "a tier cannot make a blob young again that is about to be named again, so a sweep beside writers "
+                f"needs --grace {least / 3600:g}h or more; say --alone if no program writes meanwhile"
+            )
         if all_tenants:
             report = cache.sweep_all(dry_run=dry_run, grace=seconds)
         else:

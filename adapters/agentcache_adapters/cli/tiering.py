@@ -8,19 +8,21 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from agentcache_adapters.cli.console import err, failures, out, plain, print_json
-from agentcache_adapters.cli.opening import AsJson, Tenant, Urls, opened
+from agentcache_adapters.cli.console import err, fail, failures, out, plain, print_json
+from agentcache_adapters.cli.opening import AsJson, Tenant, Urls, opened, stored_of
 from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.policy.freshness import seconds_of
 from agentcache_core.policy.placement import CostModel, Policy, Rules
+from agentcache_core.store.ledger import digest_of
 
-tiering = typer.Typer(help="Where entries live among tiers.", no_args_is_help=True)
+tiering = typer.Typer(help="Which entries should move between tiers, and what that saves.", no_args_is_help=True)
 _SHOWN = 50
+_WIDTH = 60
 
 
 @tiering.callback()
 def _group() -> None:
-    """Where entries live among tiers."""
+    """Which entries should move between tiers, and what that saves."""
 
 
 @tiering.command()
@@ -39,11 +41,19 @@ def plan(
             CostModel() if policy == "cost" else Rules(hot, seconds_of(cold_after, name="cold-after"), cold)
         )
     with opened(urls, tenant=tenant) as cache:
+        if len(stored_of(urls)) < 2:
+            raise fail("a plan is about moves between stored tiers: name two tiers or more, hottest first")
         report = cache.maintain(dry_run=True, policy=chosen)
     names = list(report.swept)
     if as_json:
         moves = [
-            {**asdict(move), "name": move.name.hex(), "source": names[move.source], "target": names[move.target]}
+            {
+                **asdict(move),
+                "name": move.name.hex(),
+                "key": report.shown.get(move.name),
+                "source": names[move.source],
+                "target": names[move.target],
+            }
             for move in report.plan.moves
         ]
         print_json(
@@ -61,11 +71,18 @@ def plan(
         raise typer.Exit(1)
 
 
+def _shortened(report: MaintenanceReport, name: bytes) -> str:
+    """The plain key of an entry or the beginning of its digest, as far as a table has room for it."""
+    digest = digest_of(name)
+    known = report.shown.get(name, digest)
+    return f"{digest[:16]}…" if known == digest else known if len(known) <= _WIDTH else f"{known[: _WIDTH - 1]}…"
+
+
 def _show(report: MaintenanceReport, names: list[str]) -> None:
     table = Table("entry", "bytes", "from", "to", "because", "saves $/month")
     for move in report.plan.moves[:_SHOWN]:
         table.add_row(
-            move.name[-32:].hex()[:16],
+            plain(_shortened(report, move.name)),
             f"{move.size:,}",
             plain(names[move.source]),
             plain(names[move.target]),
