@@ -288,6 +288,36 @@ async def _read(backend: AsyncRedisBackend, number: int) -> bytes:
     return stored.data
 
 
+@pytest.mark.parametrize("verb", ["get", "add"])
+def test_waiting_for_a_turn_on_the_shared_connection_counts_as_waiting(own_redis: RedisServer, verb: str) -> None:
+    timeout = 3.0
+    backend = RedisBackend(Settings("here", port=own_redis.port, max_connections=1, timeout=timeout))
+    assert backend.get(b"k") is MISSING  # this thread has the only connection of its own
+    seconds: list[float] = []
+    held, ready = threading.Event(), threading.Event()
+
+    def asks() -> None:
+        assert backend.add(b"n", 0) == 0
+        ready.set()
+        assert held.wait(30)
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="in time"):
+            _ = backend.get(b"k") if verb == "get" else backend.add(b"n", 1)
+        seconds.append(time.monotonic() - began)
+
+    asking = threading.Thread(target=asks)
+    asking.start()
+    assert ready.wait(30)
+    with backend._shared._turn:
+        own_redis.freeze()
+        held.set()
+        asking.join(timeout * 0.8)  # it waits for its turn meanwhile, and then for a reply
+    asking.join(30)
+    own_redis.thaw()
+    assert seconds
+    assert seconds[0] < timeout * 1.5
+
+
 @pytest.mark.parametrize("trouble", ["killed", "frozen", "read-only", "flushed"])
 def test_no_call_of_the_agent_fails_while_redis_is_in_trouble(own_redis: RedisServer, trouble: str) -> None:
     with Cache(f"{own_redis.url}?timeout=200ms", ttl="1h") as cache:

@@ -49,6 +49,7 @@ class Wire:
         self._settings = settings
         self._connection: Any = _connection(settings)
         self.patience = self._usual = settings.timeout
+        self._slack = settings.timeout / 20
         self._longer = max(0.0, settings.connect_timeout - settings.timeout)
         self._socket: Any = None
         self._buffer = bytearray(_READ)
@@ -59,7 +60,8 @@ class Wire:
         redis-py's exceptions or `OSError`, and closes it."""
         until = until or monotonic() + self.patience
         socket = self._socket or self._open(until)
-        changed = self.patience != self._usual or len(packed) > _READ
+        # Less is left where a turn was waited for or a connection opened, and another time may have been asked for.
+        changed = abs(until - monotonic() - self._usual) > self._slack or len(packed) > _READ
         try:
             if changed:
                 until = self._bound(until, len(packed))
@@ -88,9 +90,10 @@ class Wire:
             raise theirs.ResponseError(str(reply))
         return reply
 
-    def exchange(self, ask: Ask[Any]) -> list[Any]:
-        """The replies to one ask. An answered error is raised only when every reply was read."""
-        until = monotonic() + self.patience
+    def exchange(self, ask: Ask[Any], until: float = 0.0) -> list[Any]:
+        """The replies to one ask, by `until` as in `quick`. An answered error is raised only when every reply was
+        read."""
+        until = until or monotonic() + self.patience
         if not ask.again and self._socket is not None and self._is_dead():
             self.close()
         was_open = self._socket is not None
@@ -219,10 +222,11 @@ class SharedWire(Wire):
         finally:
             self._turn.release()
 
-    def exchange(self, ask: Ask[Any]) -> list[Any]:
-        if not self._turn.acquire(timeout=self.patience):
+    def exchange(self, ask: Ask[Any], until: float = 0.0) -> list[Any]:
+        until = until or monotonic() + self.patience
+        if not self._turn.acquire(timeout=max(0.0, until - monotonic())):
             raise theirs.TimeoutError("the shared connection was busy")
         try:
-            return super().exchange(ask)
+            return super().exchange(ask, until)
         finally:
             self._turn.release()
