@@ -20,7 +20,7 @@ from agentcache_core.policy.freshness import Duration
 from agentcache_core.prewarm import PrewarmReport, prewarm, prewarm_async
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
 from agentcache_core.savings import SavingsReport
-from agentcache_core.straight import Unsure
+from agentcache_core.straight import Unsure, answers_of
 from agentcache_core.upkeep import AsyncUpkeep, Upkeep
 from agentcache_core.view import DEFAULT_WISH
 
@@ -116,8 +116,10 @@ class Cache(Upkeep):
         self._open()
         asked = list(requests)
         keys = [self._key(request) for request in asked]
-        hits = self._answer(self._engine.lookup_many(BLOCKING, self._space, keys, DEFAULT_WISH, requests=asked))
-        return [default if hit is None else hit.value for hit in hits]
+        with one_call():
+            return answers_of(
+                self._straight, self._engine, self._space, keys, DEFAULT_WISH, requests=asked, default=default
+            )
 
     def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
         """Say that a computation begins whose answer `set(…, began=…)` will store later, such as that of a stream.

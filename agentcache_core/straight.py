@@ -1,4 +1,4 @@
-"""The straight way to an answer on the authority: what `Tiers.find` does there, without the rooms in between.
+"""The straight way to answers on the authority: what `Tiers.find` does there, without the rooms in between.
 
 A blocking hit on Redis or SQLite spends as long in our rooms as on the wire when it walks through all of them. Where
 there is one stored tier and nothing but that tier decides, it need not: one batch, one comparison of generations, one
@@ -7,12 +7,14 @@ frame. Whatever is out of the ordinary is `UNSURE`, and takes the long way from 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentcache_core.authority import verdict
 from agentcache_core.errors import BackendError, CorruptFrame
 from agentcache_core.forking import watch
 from agentcache_core.keys import Key
+from agentcache_core.model import Freshness
 from agentcache_core.runtime import BLOCKING, Immediate, drive
 from agentcache_core.store.entries import EntryRecord, decode_entry
 from agentcache_core.tier import MAX_ENTRY, Found
@@ -20,6 +22,7 @@ from agentcache_core.tier import MAX_ENTRY, Found
 if TYPE_CHECKING:
     from agentcache_core.engine import Engine
     from agentcache_core.space import Space
+    from agentcache_core.wish import Wish
 
 
 class Unsure:
@@ -69,17 +72,9 @@ class Straight:
         """The fresh entry of a key, None where there is none to serve, or `UNSURE`."""
         tiers, tier, space = self._tiers, self._tier, self._space
         near = tiers.near
-        if tiers.pending or tiers.journalled or self._events.active:
-            return UNSURE
-        if near is not None and (
-            near.spilled or near.home(space.tenant, space.namespace, key.kind).get(key.address) is not None
-        ):
-            return UNSURE
         version, before = space.version, self._monotonic()
-        if before >= self._figures_due:
-            self._figures_due = self._engine.figures.next_due(space)
-            if before >= self._figures_due:
-                return UNSURE
+        if self._unusual(before) or (near is not None and self._is_near(key)):
+            return UNSURE
         digest = key.digest
         name = self._entries + digest
         try:
@@ -89,19 +84,20 @@ class Straight:
             space.counters.looking.add(self._monotonic() - before)
             return None
         after = self._monotonic()
-        tier.available = True
-        observed, known = space.observed, space.generation
-        if observed is not None and generation and generation.data == observed[0] and known is observed[1]:
-            space.trusted_until = before + tiers.max_staleness
-        else:
-            tiers.of(BLOCKING, space).observe(generation)
+        self._told(generation, before)
         if not entry:
             space.counters.looking.add(after - before)
             return None
         now = self._now()
-        record = self._plain_one(key, name, entry, now)
+        record = self._plain(key, name, entry, now)
         if isinstance(record, Unsure):
             return record
+        if record is not None and record.blob is not None:
+            try:
+                record.payload = drive(tier.blobs(BLOCKING, space).get(record.blob))
+            except BackendError:
+                return UNSURE
+            record.blob = None
         space.counters.looking.add(after - before)
         if record is None:
             return None
@@ -114,7 +110,67 @@ class Straight:
             drive(tiers.promote(BLOCKING, space, key, found, version))
         return found
 
-    def _plain_one(self, key: Key, name: bytes, entry: Any, now: float) -> EntryRecord | Unsure | None:
+    def find_many(self, keys: Sequence[Key]) -> list[Found | Unsure | None]:
+        """`find` for several keys in one batch, in their order: what is unusual about one is told of that one alone."""
+        tiers, tier, space, near = self._tiers, self._tier, self._space, self._tiers.near
+        version, known, before = space.version, space.generation, self._monotonic()
+        if not keys or self._unusual(before) or (near is not None and any(self._is_near(key) for key in keys)):
+            return [UNSURE] * len(keys)
+        entries = self._entries
+        names = [entries + key.digest for key in keys]
+        try:
+            *stored, generation = self._read((*names, self._generation_name))
+        except Exception as error:  # noqa: BLE001 - as above
+            tier.failed(space, "get_many", error)
+            return [None] * len(keys)
+        self._told(generation, before)
+        now, plain = self._now(), self._plain
+        records = [
+            plain(key, name, entry, now) if entry else None
+            for key, name, entry in zip(keys, names, stored, strict=True)
+        ]
+        self._fill(records)
+        found: list[Found | Unsure | None] = []
+        hit, called = space.access.hit, tier.name
+        for key, entry, record in zip(keys, stored, records, strict=True):
+            if record is None or isinstance(record, Unsure):
+                found.append(record)
+                continue
+            tier.counted_hit(space)
+            hit(key.digest, now)
+            if near is not None:
+                record.payload = bytes(record.payload or b"")
+            found.append(Found(record, record.payload, True, called, 0, entry.version))
+        if near is not None:
+            served = [(key, one) for key, one in zip(keys, found, strict=True) if isinstance(one, Found)]
+            drive(tiers.promote_many(BLOCKING, space, served, version, known))
+        return found
+
+    def _unusual(self, now: float) -> bool:
+        """Whether something stands that look-ups of this namespace have to see to on the long way."""
+        tiers = self._tiers
+        if tiers.pending or tiers.journalled or self._events.active or (tiers.near is not None and tiers.near.spilled):
+            return True
+        if now >= self._figures_due:
+            self._figures_due = self._engine.figures.next_due(self._space)
+        return now >= self._figures_due
+
+    def _is_near(self, key: Key) -> bool:
+        near, space = self._tiers.near, self._space
+        assert near is not None
+        return near.home(space.tenant, space.namespace, key.kind).get(key.address) is not None
+
+    def _told(self, generation: Any, before: float) -> None:
+        """The tier has answered what was asked at `before`, and with it what its generation is."""
+        space = self._space
+        self._tier.available = True
+        observed, known = space.observed, space.generation
+        if observed is not None and generation and generation.data == observed[0] and known is observed[1]:
+            space.trusted_until = before + self._tiers.max_staleness
+        else:
+            self._tiers.of(BLOCKING, space).observe(generation)
+
+    def _plain(self, key: Key, name: bytes, entry: Any, now: float) -> EntryRecord | Unsure | None:
         """The record in stored bytes, if it is plainly one to serve; None for a tombstone, else `UNSURE`."""
         try:
             record = decode_entry(entry.data, self._pipeline, max_size=MAX_ENTRY, bound_to=name)
@@ -132,13 +188,24 @@ class Straight:
             or verdict(record, space) != "servable"
         ):
             return UNSURE
-        if record.blob is not None:
-            try:
-                record.payload = drive(self._tier.blobs(BLOCKING, space).get(record.blob))
-            except BackendError:
-                return UNSURE
-            record.blob = None
         return record
+
+    def _fill(self, records: list[EntryRecord | Unsure | None]) -> None:
+        """Read the payloads that are blobs, in one batch; a record whose blob cannot be had becomes `UNSURE`."""
+        blobs = [(at, each.blob) for at, each in enumerate(records) if isinstance(each, EntryRecord) and each.blob]
+        if not blobs:
+            return
+        payloads: Sequence[bytes | BackendError]
+        try:
+            payloads = drive(self._tier.blobs(BLOCKING, self._space).get_many([ref for _, ref in blobs]))
+        except BackendError as trouble:
+            payloads = [trouble] * len(blobs)
+        for (at, _), payload in zip(blobs, payloads, strict=True):
+            record = records[at]
+            if isinstance(payload, BackendError) or not isinstance(record, EntryRecord):
+                records[at] = UNSURE
+            else:
+                record.payload, record.blob = payload, None
 
 
 def straight_way(engine: Engine, space: Space, *, mode: Literal["live"] | str) -> Straight | None:
@@ -151,3 +218,38 @@ def straight_way(engine: Engine, space: Space, *, mode: Literal["live"] | str) -
         return None
     read = getattr(store.backend, "get_views", None) or getattr(store.backend, "get_many", None)
     return None if read is None else Straight(engine, space, read)
+
+
+def answers_of(
+    straight: Straight | None,
+    engine: Engine,
+    space: Space,
+    keys: Sequence[Key],
+    wish: Wish,
+    *,
+    requests: Sequence[object],
+    default: Any,
+) -> list[Any]:
+    """The values of several keys in their order, `default` where there is none: the straight way as far as it goes,
+    the long way for the others."""
+    found_many: Sequence[Found | Unsure | None] = [UNSURE] * len(keys)
+    if straight is not None:
+        found_many = straight.find_many(keys)
+    answers, left = [default] * len(keys), []
+    for at, found in enumerate(found_many):
+        if found is None:
+            engine.missed(space, keys[at])
+        elif isinstance(found, Unsure):
+            left.append(at)
+        else:
+            try:
+                answers[at] = engine.served(space, found, Freshness.FRESH, wish)
+            except CorruptFrame:
+                left.append(at)  # of a type that nobody here knows, which the long way tells
+    if left:
+        asked, named = [keys[at] for at in left], [requests[at] for at in left]
+        hits = drive(engine.lookup_many(BLOCKING, space, asked, wish, requests=named))
+        for at, hit in zip(left, hits, strict=True):
+            if hit is not None:
+                answers[at] = hit.value
+    return answers

@@ -215,7 +215,7 @@ class Tiers:
                     served.append((keys[index], found))
                 elif not at_authority:
                     self.promotion.stood(space, keys[index])
-            await self._promote_many(rt, space, served, version, known)
+            await self.promote_many(rt, space, served, version, known)
         return answers
 
     async def _learn(self, rt: Runtime, space: Space, records: Sequence[EntryRecord]) -> None:
@@ -247,11 +247,12 @@ class Tiers:
     ) -> None:
         """Copy an entry into the hotter tiers, unless something was invalidated since `version` was read. `known` is
         the generation known before the entry was read, which its copies are then confirmed by."""
-        await self._promote_many(rt, space, [(key, found)], version, known)
+        await self.promote_many(rt, space, [(key, found)], version, known)
 
-    async def _promote_many(
+    async def promote_many(
         self, rt: Runtime, space: Space, found: Sequence[tuple[Key, Found]], version: int, known: Generation | None
     ) -> None:
+        """`promote` for several entries, in one request to each tier."""
         if not found:
             return
         near = [] if self.near is None else [entry for entry in found if self.near.takes(len(entry[1].value))]

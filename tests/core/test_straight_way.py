@@ -18,6 +18,8 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("set"), KEYS, VALUES, st.sampled_from([None, 5, 50])),
         st.tuples(st.just("get"), KEYS),
+        st.tuples(st.just("get_many"), st.lists(KEYS, max_size=4)),
+        st.tuples(st.just("set_many"), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
         st.tuples(st.just("ask"), KEYS, VALUES),
         st.tuples(st.just("delete"), KEYS),
         st.tuples(st.just("advance"), st.sampled_from([1, 4, 30])),
@@ -47,6 +49,10 @@ def _play(tiers: list[Any], clock: ManualClock, steps: list[tuple[Any, ...]], *,
                     seen.append(value)
                     if isinstance(value, list):
                         value.append("changed by its owner")
+                case ("get_many", keys):
+                    seen.append(cache.get_many(keys))
+                case ("set_many", pairs):
+                    seen.append(cache.set_many(pairs, ttl=50, tags=["t"]))
                 case ("ask", key, value):
                     seen.append(cache.get_or_compute(key, lambda value=value: value, tags=["u"]))
                 case ("delete", key):
@@ -92,6 +98,32 @@ def test_the_straight_way_is_really_taken(inline_max: Any) -> None:
         assert cache.get("k") == "v"
         assert cache.get_or_compute("k", lambda: "computed") == "v"
         assert cache.get("absent") is MISSING
+        cache._engine.lookup_many = None  # type: ignore[method-assign, assignment]
+        assert cache.get_many(["absent", "k", "k"]) == [MISSING, "v", "v"]
+
+
+def test_one_unusual_entry_of_a_batch_alone_takes_the_long_way() -> None:
+    clock = ManualClock()
+    backend = FaultyBackend(DictBackend(clock=clock))
+    with Cache(backend, background=False, maintenance="manual", inline_max=0, clock=clock) as cache:
+        cache.set_many([(f"k{number}", f"{number}") for number in range(9)])
+        cache.set("stale", "v", ttl=1, stale_if_error=60)
+        clock.advance(2)
+        cache.get("absent")
+        asked: list[list[Any]] = []
+        look = cache._engine.lookup_many
+
+        async def noting(rt: Any, space: Any, keys: Any, wish: Any, **options: Any) -> Any:
+            asked.append(options["requests"])
+            return await look(rt, space, keys, wish, **options)
+
+        cache._engine.lookup_many = noting  # type: ignore[method-assign]
+        backend.calls.clear()
+        keys = [f"k{number}" for number in range(9)]
+        assert cache.get_many([*keys, "stale"]) == [*(f"{number}" for number in range(9)), MISSING]
+        assert asked == [["stale"]]
+        assert backend.calls["get_many"] <= 4
+        assert cache.stats().hits == 9
 
 
 def test_a_damaged_entry_takes_the_long_way_and_is_removed() -> None:
