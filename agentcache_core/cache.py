@@ -19,7 +19,6 @@ from agentcache_core.model import DEFAULT_CONTROL, MISSING, CacheControl, Freshn
 from agentcache_core.policy.freshness import Duration
 from agentcache_core.prewarm import PrewarmReport, prewarm, prewarm_async
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
-from agentcache_core.savings import SavingsReport
 from agentcache_core.straight import Unsure, answers_of
 from agentcache_core.upkeep import AsyncUpkeep, Upkeep
 from agentcache_core.view import DEFAULT_WISH
@@ -97,12 +96,6 @@ class Cache(Upkeep):
                     pass  # of a type that nobody here knows, which the long way tells
             hit = self.lookup(request)
         return default if hit is None else hit.value
-
-    def _home(self, kind: str) -> Any:
-        near = self._core.tiers.near
-        assert near is not None
-        home = self._homes[kind] = near.home(self._space.tenant, self._space.namespace, kind)
-        return home
 
     def lookup(self, request: object, *, control: CacheControl | None = None) -> Hit | None:
         """The fresh stored answer with how, how old and from where it is, or None."""
@@ -182,11 +175,6 @@ class Cache(Upkeep):
             body = self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request, looked=looked)
             return drive(body)
 
-    def keys(self, prefix: str = "") -> list[str]:
-        """The live plain keys (text) of this view that begin with `prefix`, by scan, in no promised order."""
-        self._open()
-        return drive(self._core.invalidation.plain_keys(BLOCKING, self._space, prefix))
-
     def delete(self, request: object) -> bool:
         """Remove one entry everywhere; answers whether there was one."""
         self._open()
@@ -251,11 +239,6 @@ class Cache(Upkeep):
         self._open()
         self._wish(**options)  # a wrong option is one mistake, not one failure for every request
         return prewarm(self, requests, compute, concurrency=concurrency, rate=rate, progress=progress, options=options)
-
-    def savings(self) -> SavingsReport:
-        """What this tenant's hits saved, by namespace, tag and model, over every process and restart."""
-        self._open()
-        return drive(self._core.savings(BLOCKING, self._space))
 
     def close(self) -> None:
         """Finish background work and let go of everything. Views share it; only the root closes."""
@@ -344,11 +327,6 @@ class AsyncCache(AsyncUpkeep):
         key = self._key(request, sample=wish.control.sample)
         return await self._answer(self._engine.compute(ASYNC, self._space, key, compute, wish, request=request))
 
-    async def keys(self, prefix: str = "") -> list[str]:
-        """As `Cache.keys`."""
-        self._open()
-        return await self._core.invalidation.plain_keys(ASYNC, self._space, prefix)
-
     async def delete(self, request: object) -> bool:
         """As `Cache.delete`."""
         return bool(await self.invalidate(request=request))
@@ -400,11 +378,6 @@ class AsyncCache(AsyncUpkeep):
         return await prewarm_async(
             self, requests, compute, concurrency=concurrency, rate=rate, progress=progress, options=options
         )
-
-    async def savings(self) -> SavingsReport:
-        """As `Cache.savings`."""
-        self._open()
-        return await self._core.savings(ASYNC, self._space)
 
     async def close(self) -> None:
         """As `Cache.close`."""

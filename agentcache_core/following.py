@@ -13,13 +13,13 @@ from typing import Any, Literal
 import ormsgpack
 
 from agentcache_core.authority import compiled, decode_generation, text_of
-from agentcache_core.backend import SupportsLog, supports
 from agentcache_core.background import Repeated
 from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame
 from agentcache_core.forking import watch
 from agentcache_core.near import NearTier
+from agentcache_core.powers import SupportsLog, supports
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Generation, Space
 

@@ -15,10 +15,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, ParamSpec, TypeVar
 
 from agentcache_core.allowance import BYTES_PER_SECOND, SILENT, Allowance, current
-from agentcache_core.backend import Put, Stored, SupportsWithin, supports
+from agentcache_core.backend import Put, Stored
 from agentcache_core.errors import BackendError, BackendFull, BackendReadOnly, BackendUnavailable, CorruptFrame
 from agentcache_core.forking import watch
 from agentcache_core.policy.breaker import CLOSED, Breaker
+from agentcache_core.powers import SupportsWithin, supports
 from agentcache_core.watched import WatchedThreads
 from agentcache_core.wrapping import Around, AsyncAround
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcache_core.allowance import replenish, used_up
-from agentcache_core.backend import Grant, SupportsLease, Version, supports
+from agentcache_core.backend import Grant, Version
 from agentcache_core.background import Background, Repeated
 from agentcache_core.events import Events
 from agentcache_core.keys import Key
+from agentcache_core.powers import SupportsLease, supports
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Space
 from agentcache_core.tier import Found, StoredTier, Trouble

@@ -296,7 +296,10 @@ class Placing:
         tier = self.tiers.authority
         store: Any = None if tier is None else tier.store(rt.face)
         if tier is not None and hasattr(store, "append"):
-            event = encode_event(tier.pipeline(space), generation, *changes)
+            try:
+                event = encode_event(tier.pipeline(space), generation, *changes)
+            except TypeError:
+                return  # a key that is no proper text (a lone surrogate), which no event can name
             if len(event) <= MAX_EVENT:
                 await tier.attempt(space, "log", store.append(space.prefix, event))
 

@@ -1,4 +1,4 @@
-"""The part of both faces that is not about answers: how a call is run, assets, maintenance, reading everything back."""
+"""The part of both faces that is not about answers: how a call is run, assets, maintenance, listings, savings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from agentcache_core.allowance import one_call
 from agentcache_core.maintenance import MaintenanceReport
 from agentcache_core.model import Asset
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
+from agentcache_core.savings import SavingsReport
 from agentcache_core.store.blobs import REFRESH
 from agentcache_core.store.reading import AssetReader, AsyncAssetReader
 from agentcache_core.store.verify import VerifyReport
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 
 class Upkeep(View):
-    """Assets and maintenance of a blocking cache."""
+    """Assets, maintenance, listings and savings of a blocking cache."""
 
     def _answer(self, body: Coroutine[Any, Any, T]) -> T:
         """Run one call of the user: its requests to a store take one deadline together."""
@@ -75,9 +76,19 @@ class Upkeep(View):
         self._open()
         return drive(self._core.maintenance.verify(BLOCKING, self._space, repair=repair))
 
+    def keys(self, prefix: str = "") -> list[str]:
+        """The live plain keys (text) of this view that begin with `prefix`, by scan, in no promised order."""
+        self._open()
+        return drive(self._core.invalidation.plain_keys(BLOCKING, self._space, prefix))
+
+    def savings(self) -> SavingsReport:
+        """What this tenant's hits saved, by namespace, tag and model, over every process and restart."""
+        self._open()
+        return drive(self._core.savings(BLOCKING, self._space))
+
 
 class AsyncUpkeep(View):
-    """Assets and maintenance of an async cache."""
+    """Assets, maintenance, listings and savings of an async cache."""
 
     async def _answer(self, body: Coroutine[Any, Any, T]) -> T:
         """As `Upkeep._answer`."""
@@ -115,3 +126,13 @@ class AsyncUpkeep(View):
         """As `Cache.verify`."""
         self._open()
         return await self._core.maintenance.verify(ASYNC, self._space, repair=repair)
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """As `Cache.keys`."""
+        self._open()
+        return await self._core.invalidation.plain_keys(ASYNC, self._space, prefix)
+
+    async def savings(self) -> SavingsReport:
+        """As `Cache.savings`."""
+        self._open()
+        return await self._core.savings(ASYNC, self._space)

@@ -12,14 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from itertools import islice
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
 
-from agentcache_core.backend import (
-    Backend,
-    Capabilities,
-    Event,
-    Grant,
-    Put,
-    Stat,
-    Stored,
+from agentcache_core.backend import Backend, Capabilities, Event, Grant, Put, Stat, Stored, Version
+from agentcache_core.model import Missing
+from agentcache_core.powers import (
     SupportsBatch,
     SupportsCounter,
     SupportsLease,
@@ -29,10 +24,8 @@ from agentcache_core.backend import (
     SupportsTouch,
     SupportsTouchMany,
     SupportsViews,
-    Version,
     supports,
 )
-from agentcache_core.model import Missing
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agentcache_core.backend import Backend, SupportsCounter, SupportsLease
+from agentcache_core.backend import Backend
 from agentcache_core.model import MISSING
+from agentcache_core.powers import SupportsCounter, SupportsLease
 
 THREADS = 8
 

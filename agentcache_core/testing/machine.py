@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from agentcache_core.backend import Backend, SupportsBatch, SupportsTouch, Version
+from agentcache_core.backend import Backend, Version
 from agentcache_core.clock import Clock, ManualClock
 from agentcache_core.model import MISSING
+from agentcache_core.powers import SupportsBatch, SupportsTouch
 
 NAMES = st.sampled_from([b"a", b"a/1", b"a/2", b"b/1", b"b/\x00", b"b/\xff", b"c"])
 BYTES = st.one_of(st.binary(max_size=20), st.sampled_from([b"", b"x" * 40_000, b"y" * 90_000]))

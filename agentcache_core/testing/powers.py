@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from agentcache_core.backend import (
-    Put,
-    Stored,
+from agentcache_core.backend import Put, Stored
+from agentcache_core.clock import Clock
+from agentcache_core.model import MISSING
+from agentcache_core.powers import (
     SupportsBatch,
     SupportsCounter,
     SupportsLease,
@@ -19,8 +20,6 @@ from agentcache_core.backend import (
     SupportsTouchMany,
     SupportsViews,
 )
-from agentcache_core.clock import Clock
-from agentcache_core.model import MISSING
 
 
 def _needs(backend: Any, power: type) -> None:

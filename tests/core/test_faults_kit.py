@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agentcache_core.backend import SupportsBatch, SupportsLog
 from agentcache_core.clock import Clock, ManualClock
 from agentcache_core.errors import BackendUnavailable
 from agentcache_core.model import MISSING
+from agentcache_core.powers import SupportsBatch, SupportsLog
 from agentcache_core.testing import BackendSuite, DictBackend, FaultyBackend, SlowBackend, TornBackend, against_a_dict
 
 TestDictBackendAgainstADict = against_a_dict(lambda clock: DictBackend(clock=clock))

@@ -48,6 +48,15 @@ def test_a_followed_change_reaches_the_near_copy_though_it_is_still_trusted(
         assert ("z" in home) is (name != "namespace")  # only what is concerned was dropped
 
 
+def test_removing_what_no_event_can_name_leaves_the_rest_servable() -> None:
+    with Cache(["memory://", DictBackend()], background=False, deadline="60s") as cache:
+        cache.set("k", 1)
+        assert cache.delete("\ud800") is False
+        assert cache.stats().further["pending_invalidations"] == 0
+        cache.distrust()
+        assert cache.get("k") == 1
+
+
 def test_a_change_arrives_by_itself(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/cache.db"
     with Cache(["memory://", url], max_staleness="1h") as near, Cache(url) as other:
