@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentcache_core import MISSING, AsyncCache, Cache
+from agentcache_core.backend import Stored
 from agentcache_core.errors import CorruptFrame, MissingBlob, NotWritten
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import DictBackend, FaultyBackend, ManualClock
@@ -228,3 +230,23 @@ def test_the_async_face_streams_too(tmp_path: Path) -> None:
                 await cache.open_asset("other")
 
     asyncio.run(work())
+
+
+def test_a_copy_that_outlived_a_crash_fails_one_reader_and_is_given_up() -> None:
+    hot, cold = DictBackend(), DictBackend()
+    old, new = random.Random(1).randbytes(400_000), random.Random(2).randbytes(400_000)
+    writer = Cache([hot, cold], maintenance="manual", background=False)
+    writer.put_asset("a", old)
+    copies = {stat.name: hot.get(stat.name) for stat in hot.scan(b"")}
+    told = {stat.name: cold.get(stat.name) for stat in cold.scan(b"") if stat.name.endswith(b"/g")}
+    writer.put_asset("a", new)
+    # As if the writer had died between its entry on the authority and telling of it.
+    for backend, held in ((hot, copies), (cold, told)):
+        for name, stored in held.items():
+            assert isinstance(stored, Stored)
+            backend.put(name, stored.data)
+    Cache(cold, maintenance="manual", background=False).maintain(grace=0)  # the parts of the old asset go
+    with Cache([hot, cold], maintenance="manual", background=False) as reader:
+        with pytest.raises(CorruptFrame):
+            reader.open_asset("a").read()
+        assert reader.open_asset("a").read() == new

@@ -34,8 +34,8 @@ def purge(
     if len(chosen) != 1:
         raise fail("purge takes exactly one of --tag, --pattern, --source, --key and --all")
     with opened(urls, tenant=tenant, namespace=namespace, strict=True) as cache:
-        count = cache.invalidate(**chosen, count=True)
+        count = int(cache.invalidate(**chosen, count=True) or 0)
     if as_json:
-        print_json({"invalidated": int(count or 0)})
+        print_json({"invalidated": count})
     else:
-        out.print(f"{int(count or 0):,} entries invalidated")
+        out.print(f"{count:,} {'entry' if count == 1 else 'entries'} invalidated")
