@@ -154,6 +154,10 @@ class StoredAuthority:
             generation = decode_generation(found.data) if found else None
         except CorruptFrame:
             generation = None
+        if generation is not None and known is not None and _older(generation, known):
+            space.doubted = True  # overtaken on its way here, or the authority has lost changes: `prove` finds out
+            space.trusted_until = 0.0
+            return
         if generation is None or generation != known:
             with space.lock:
                 if space.generation == known:
@@ -168,6 +172,23 @@ class StoredAuthority:
         known = space.generation
         space.observed = None if generation is None or known != generation else (bytes(found.data), known)
         space.trusted_until = self.monotonic + self.max_staleness
+
+    async def prove(self) -> None:
+        """Find out whether the authority has lost changes, as one that comes back with yesterday's data, or a replica
+        that took over too early. What it forgot to be invalidated must not be served: then nothing is. Raises
+        `BackendError`."""
+        space = self.space
+        known = space.generation
+        (found,) = await self.read([space.generation_name])
+        try:
+            now = decode_generation(found.data) if found else None
+        except CorruptFrame:
+            now = None
+        if now is not None and known is not None and _older(now, known):
+            await self.bump(cut=True, lineage=True)
+        space.doubted = False
+        if now is None or known is None or not _older(now, known):
+            self.observe(found)
 
     async def learn(self, tags: Sequence[str]) -> None:
         """Read what is not yet known: the ban list and the epochs of these tags."""
@@ -280,11 +301,14 @@ class StoredAuthority:
         """
         space, name = self.space, self.space.generation_name
         for _ in range(ATTEMPTS):
+            known = space.generation
             found = await self.store.get(name)
             try:
                 old = decode_generation(found.data) if found else None
             except CorruptFrame:
                 old = None
+            if old is not None and known is not None and _older(old, known):
+                lineage = True  # the authority has lost changes, perhaps invalidations: see `prove`
             if old is None:
                 new = Generation(new_epoch())
             else:
@@ -339,6 +363,11 @@ class StoredAuthority:
         """Invalidate by tag: a new epoch, then the generation, which it answers."""
         await self.store.put(self.space.tag_name(tag), _sealed(_EPOCH_MAGIC, new_epoch()), weight=KEEP)
         return await self.bump(cut=True, forget=tag)
+
+
+def _older(generation: Generation, known: Generation) -> bool:
+    """Whether a generation comes before another of its lineage."""
+    return generation.lineage == known.lineage and generation.seq < known.seq
 
 
 def encode_bans(pipeline: Pipeline, name: bytes, bans: Iterable[Ban]) -> bytes:

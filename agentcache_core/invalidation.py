@@ -112,26 +112,44 @@ class Invalidation:
         return counted
 
     def _apply_here(self, space: Space, selector: Selector) -> bool:
-        cuts, near = Cuts(space), self._tiers.near
+        """Make it true in this process; answers whether a request's near copy was there."""
+        cuts = Cuts(space)
         match selector:
             case ByRequest(key):
                 cuts.note("request", key.address)
-                return near is not None and near.remove(near.home(space.tenant, space.namespace, key.kind), key.address)
             case ByTag(tag):
                 cuts.note("tag", tag)
-                if near is not None:
-                    forget_near(near, space, ("tag", "", tag))
             case ByPattern(pattern):
                 cuts.note("pattern", pattern)
-                if near is not None:
-                    forget_near(near, space, ("pattern", "", pattern))
             case ByNamespace():
                 cuts.note("namespace", None)
-                self._tiers.drop_near(space)
+        return self._forget_near(space, selector)
+
+    def _forget_near(self, space: Space, selector: Selector) -> bool:
+        """Remove the near copies concerned; answers whether a request's was there."""
+        near = self._tiers.near
+        if near is not None:
+            match selector:
+                case ByRequest(key):
+                    return near.remove(near.home(space.tenant, space.namespace, key.kind), key.address)
+                case ByTag(tag):
+                    forget_near(near, space, ("tag", "", tag))
+                case ByPattern(pattern):
+                    forget_near(near, space, ("pattern", "", pattern))
+                case ByNamespace():
+                    self._tiers.drop_near(space)
         return False
 
     async def _record(self, rt: Runtime, space: Space, selector: Selector) -> Any:
         """Make it true on the authority; answers a `Trouble` when that failed."""
+        recorded = await self._written(rt, space, selector)
+        # A look-up that began meanwhile may have read what stood there before, and kept it.
+        with space.lock:
+            space.version += 1
+        self._forget_near(space, selector)
+        return recorded
+
+    async def _written(self, rt: Runtime, space: Space, selector: Selector) -> Any:
         tiers = self._tiers
         authority = tiers.authority
         assert authority is not None

@@ -53,6 +53,7 @@ class Space:
 
     `version` changes whenever an entry that was servable may no longer be, so that a copy read before is not kept
     after. `trusted_until` is the monotonic time up to which near copies may be served without asking the authority.
+    `doubted` says that an older generation was read than one known: the authority may have lost changes.
     `cuts` are the invalidations seen while something was being computed (`computing` > 0).
     """
 
@@ -65,6 +66,7 @@ class Space:
         "counters",
         "cut_seq",
         "cuts",
+        "doubted",
         "generation",
         "keys",
         "lock",
@@ -93,6 +95,7 @@ class Space:
         self.tag_epochs: dict[str, bytes] = {}
         self.bans: tuple[Ban, ...] = ()
         self.bans_known = False
+        self.doubted = False
         self.version = 0
         self.trusted_until = 0.0
         self.cut_seq = 0

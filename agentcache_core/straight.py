@@ -85,6 +85,8 @@ class Straight:
             return None
         after = self._monotonic()
         self._told(generation, before)
+        if space.doubted:
+            return UNSURE
         if not entry:
             space.counters.looking.add(after - before)
             return None
@@ -124,6 +126,8 @@ class Straight:
             tier.failed(space, "get_many", error)
             return [None] * len(keys)
         self._told(generation, before)
+        if space.doubted:
+            return [UNSURE] * len(keys)
         now, plain = self._now(), self._plain
         records = [
             plain(key, name, entry, now) if entry else None
@@ -149,7 +153,9 @@ class Straight:
     def _unusual(self, now: float) -> bool:
         """Whether something stands that look-ups of this namespace have to see to on the long way."""
         tiers = self._tiers
-        if tiers.pending or tiers.journalled or self._events.active or (tiers.near is not None and tiers.near.spilled):
+        if tiers.pending or tiers.journalled or self._space.doubted or self._events.active:
+            return True
+        if tiers.near is not None and tiers.near.spilled:
             return True
         if now >= self._figures_due:
             self._figures_due = self._engine.figures.next_due(self._space)

@@ -106,9 +106,17 @@ class Tiers:
 
     async def _ready(self, rt: Runtime, space: Space) -> bool:
         """Whether the authority knows every invalidation this process has made, after trying again."""
+        if space.doubted and not await self._proven(rt, space):
+            return False
         if space not in self.journalled:
             return True
         return self.before_authority is not None and await self.before_authority(rt, space)
+
+    async def _proven(self, rt: Runtime, space: Space) -> bool:
+        """Whether it is known by now if the authority has lost changes; then what it has is no longer served."""
+        assert self.authority is not None
+        proof = await self.authority.attempt(space, "prove", self.of(rt, space).prove())
+        return not isinstance(proof, Trouble)
 
     async def _trusted(self, rt: Runtime, space: Space) -> bool:
         """Whether near copies of a namespace may be served; asks the authority when that was not confirmed lately."""
@@ -121,7 +129,7 @@ class Tiers:
         if isinstance(answer, Trouble):
             return False
         held.observe(answer[0])
-        return True
+        return not space.doubted or await self._proven(rt, space)
 
     def _unproven(self, space: Space) -> None:
         """Others have changed something: no near copy of this namespace is proven, nor is one being promoted."""
@@ -203,6 +211,8 @@ class Tiers:
             found_many, generation = read
             if at_authority:
                 self.of(rt, space).observe(generation)
+                if space.doubted and not await self._proven(rt, space):
+                    continue
             await self._learn(rt, space, [found.record for found in found_many if found is not None])
             served = []
             for index, found in zip(left, found_many, strict=True):
@@ -233,6 +243,8 @@ class Tiers:
         held = self.of(rt, space)
         if generation is not None:
             held.observe(generation)
+            if space.doubted and not await self._proven(rt, space):
+                return False
         elif tier is not self.authority and space.generation is not None and record.rank < space.generation.lost:
             return False  # an overwrite may not have reached this tier
         answer = verdict(record, space)
@@ -312,6 +324,8 @@ class Tiers:
         if isinstance(answers, Trouble):
             return False
         held.observe(answers[1])
+        if space.doubted and not await self._proven(rt, space):
+            return False
         if answers[0]:
             there = await authority.record_in(rt, space, name, answers[0])
             if there is None or (there.kind == TOMBSTONE and there.lineage == stamp.lineage and there.seq > stamp.seq):
