@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from agentcache_core.allowance import each_request, replenish
+from agentcache_core.authority import verdict
 from agentcache_core.background import Background
 from agentcache_core.behind import Behind
 from agentcache_core.codec.serialize import Serializer, dumps, is_bulky, is_immutable
@@ -341,7 +342,12 @@ class Writer:
         """The near copy of an entry, and its counting."""
         near = self.tiers.near
         if near is not None and (not (packed or isinstance(value, bytes | str)) or near.takes(len(value))):
-            kept = self.tiers.keep_near(space, key, record, value, packed=packed, unless=outdated)
+
+            def unfit() -> bool:
+                # What others invalidated meanwhile this process may have learned already, and dropped its copies then.
+                return outdated() or (not self.tiers.local and verdict(record, space) != "servable")
+
+            kept = self.tiers.keep_near(space, key, record, value, packed=packed, unless=unfit)
             if self.tiers.local and not kept:
                 return self.outdated(space, key)
         elif self.tiers.local:

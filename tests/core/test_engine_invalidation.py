@@ -248,3 +248,17 @@ def test_generation_records_are_checked() -> None:
     for broken in (b"", record[:-1], record[:-1] + b"x", b"XXX" + record[3:]):
         with pytest.raises(CorruptFrame):
             decode_generation(broken)
+
+
+def test_an_answer_that_another_process_outran_is_not_kept_in_memory_by_one_that_knows() -> None:
+    store = DictBackend()
+    here, there = (Cache(["memory://", store], max_staleness=0, background=False, deadline="1h") for _ in range(2))
+    there.set("b", 1, tags=["t"])
+
+    def computed() -> int:
+        there.invalidate(tag="t")
+        assert here.get("b") is MISSING  # by which this process learns of the invalidation, and drops its copies
+        return 1
+
+    assert here.get_or_compute("a", computed, tags=["t"]) == 1
+    assert here.get("a") is MISSING
