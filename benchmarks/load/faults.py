@@ -142,7 +142,7 @@ def redis_ordeals() -> Iterator[Ordeal]:
             yield Ordeal(
                 "Redis emptied (FLUSHALL), two processes",
                 server.url,
-                lambda: (other.remember_what_is_invalidated(), server.ask("FLUSHALL")),
+                lambda: _flush_beside(other, server),
                 lambda: None,
                 also=other.has_forgotten,
             )
@@ -159,6 +159,11 @@ def redis_ordeals() -> Iterator[Ordeal]:
         )
     with SlowlyLoading() as server:
         yield Ordeal("Redis loading", server.url, server.load_slowly, server.load_quickly)
+
+
+def _flush_beside(other: OtherProcess, server: RedisServer) -> None:
+    other.remember_what_is_invalidated()
+    server.ask("FLUSHALL")
 
 
 def _shut_down(server: RedisServer) -> None:

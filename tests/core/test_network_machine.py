@@ -315,10 +315,6 @@ class Interleaved(RuleBasedStateMachine):
         return None
 
 
-Interleaved.TestCase.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
-TestInterleaved = Interleaved.TestCase
-
-
 # What the machine is worth: each of these broken rules it must notice, in the kind of history that shows it.
 
 
@@ -424,7 +420,7 @@ def test_what_a_look_up_reads_while_it_is_invalidated_is_not_kept_in_memory(how:
         return task.result()
 
     assert done(cache.set("a", "old", tags=["t"]))
-    cache._core.tiers.near.remove_many(home := cache._core.tiers.near.homes("", "")[0][1], list(home))
+    cache._core.tiers.drop_near(cache._space)
     selectors: dict[str, Any] = {"tag": {"tag": "t"}, "pattern": {"pattern": "a*"}, "namespace": {"namespace": ""}}
     removal = network.start(cache.delete("a") if how == "delete" else cache.invalidate(**selectors[how]))
     look = network.start(cache.get("a"))

@@ -103,7 +103,7 @@ class Outages(RuleBasedStateMachine):
                 self.possible[key].add(MISSING)
 
     def _owes(self, which: int) -> bool:
-        return self.caches[which].stats().further["pending_invalidations"] > 0
+        return bool(self.caches[which].stats().further["pending_invalidations"])
 
     def _may_be_removed(self, key: str, tags: list[str]) -> bool:
         """Whether a removal that a cache has journalled may yet concern what is stored now."""
