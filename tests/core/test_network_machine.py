@@ -34,7 +34,6 @@ from agentcache_core.placing import Answer, Placing
 from agentcache_core.runtime import ASYNC
 from agentcache_core.testing import DictBackend
 from agentcache_core.testing.network import FATES, Fate, Linked, Network
-from agentcache_core.tier import StoredTier, Trouble
 
 KEYS = ("a", "b")
 KINDS = ("set", "compute", "delete", "invalidate", "follow", "wait")
@@ -322,12 +321,6 @@ async def _missed_is_forgotten(self: Pending, *what: Any) -> None:
     """What a tier did not take is not remembered."""
 
 
-async def _last_writer_stands(rt: Any, space: Any, key: Any, tier: StoredTier, record: Any) -> bool | Trouble:
-    """A copy replaces whatever stands there."""
-    version = await tier.put(rt, space, key, record)
-    return version if isinstance(version, Trouble) else True
-
-
 _write, _observe, _write_authority = Placing.write, StoredAuthority.observe, Placing._write_authority
 
 
@@ -360,12 +353,6 @@ BROKEN: dict[str, tuple[Any, str, Any, dict[str, Any]]] = {
         "missed",
         _missed_is_forgotten,
         {"middle": True, "kinds": {"set"}, "first": 4},
-    ),
-    "a promoted copy replaces a later one": (
-        tiering,
-        "settle",
-        _last_writer_stands,
-        {"middle": True, "kinds": {"set", "delete"}},
     ),
     "a durable write is acknowledged too early": (Placing, "write", _acknowledged_unseen, {"kinds": {"set"}}),
     "a late answer replaces a newer one": (
