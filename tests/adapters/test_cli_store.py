@@ -21,7 +21,7 @@ RING = Keyring({1: b"k" * 32})
 
 
 def run(*arguments: str, stdin: str | None = None, env: dict[str, str] | None = None) -> Any:
-    settings = {"COLUMNS": "250", **(env or {})}
+    settings = {"COLUMNS": "1000", **(env or {})}
     return CliRunner().invoke(app, list(arguments), input=stdin, env=settings, catch_exceptions=False)
 
 
