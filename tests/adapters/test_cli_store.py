@@ -190,7 +190,7 @@ def test_a_mistyped_folder_is_not_created(tmp_path: Path, scheme: str) -> None:
         done = run(*command, url)
         assert done.exit_code == 2
         assert f"there is no store in {path}" in done.stderr
-    looked = run("doctor", url)
+    looked = run("doctor", url, "--json")
     assert (looked.exit_code, f"there is no store in {path}" in looked.stdout) == (1, True)
     assert not path.exists()
 
@@ -206,22 +206,22 @@ def test_entries_are_shown_by_their_keys(tmp_path: Path) -> None:
     hot, cold = f"sqlite:///{tmp_path}/hot.db", f"sqlite:///{tmp_path}/cold.db"
     request = {"model": "m", "messages": []}
     with Cache([hot, cold], maintenance="manual", deadline="30s") as cache:
-        cache.set("user:1\x1b[2J", LARGE)
+        cache.set("u\x1b[", LARGE)
         cache.set(request, LARGE)
         digest = cache.key(request).digest.hex()
     arguments = ("tiering", "plan", hot, cold, "--cold-after", "0s", "--cold", "0.5")
     shown = run(*arguments).stdout
-    assert "user:1\\x1b[2J" in shown
-    assert digest[:16] in shown
+    assert "u\\x1b[" in shown
+    assert digest[:8] in shown
     moves = json.loads(run(*arguments, "--json").stdout)["moves"]
-    assert {move["key"] for move in moves} == {"user:1\x1b[2J", digest}
+    assert {move["key"] for move in moves} == {"u\x1b[", digest}
     backend: Any = open_backend(cold)
     for stat in [stat for stat in backend.scan(b"") if stat.name[16:19] == b"/x/"]:
         backend.put(stat.name, b"damaged")
     backend.close()
     told = run("verify", cold)
     assert told.exit_code == 1
-    assert "user:1\\x1b[2J: " in told.stderr
+    assert "u\\x1b[: " in told.stderr
 
 
 def test_the_plan_names_no_move_that_its_target_would_refuse(tmp_path: Path) -> None:
