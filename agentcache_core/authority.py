@@ -213,13 +213,16 @@ class StoredAuthority:
                 space.bans_known = True
 
     async def servable(self, record: EntryRecord) -> bool:
-        """Whether an entry may be served, reading what is not known."""
-        if not self.space.bans_known:
-            await self.learn([tag for tag, _ in record.tags])
-        answer = verdict(record, self.space)
-        if answer == "unknown" and self.space.generation is not None:
-            await self.learn([tag for tag, _ in record.tags])
-            answer = verdict(record, self.space)
+        """Whether an entry may be served, reading what is not known: again where others change things meanwhile."""
+        space, tags = self.space, [tag for tag, _ in record.tags]
+        if not space.bans_known:
+            await self.learn(tags)
+        answer = verdict(record, space)
+        for _ in range(ATTEMPTS):
+            if answer != "unknown" or space.generation is None:
+                break
+            await self.learn(tags)
+            answer = verdict(record, space)
         return answer == "servable"
 
     async def stamp(self, tags: Sequence[str], *, fresh: bool = True) -> Stamp:

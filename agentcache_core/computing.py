@@ -114,15 +114,18 @@ class Computation:
         if flight.since is None:
             return True
         stamp: Stamp | Trouble | None = flight.stamp
-        named = () if stamp is None or isinstance(stamp, Trouble) else stamp.tags
-        if not Cuts(space).stands(flight.since, key.address, key.plain, [*wish.tags, *(tag for tag, _ in named)]):
+        if not Cuts(space).stands(flight.since, key.address, key.plain, [*wish.tags, *flight.tags]):
             return False
-        if stamp is None or isinstance(stamp, Trouble) or self.tiers.local:
+        if stamp is None or self.tiers.local:
             return True
-        generation = space.generation
-        if generation is not None and generation.lineage == stamp.lineage and generation.cut <= stamp.seq:
-            return True
-        return await self.tiers.stands(rt, space, key, stamp)
+        # What began no longer ago than other processes may take to hear of an invalidation is joined in any case: so
+        # an authority that does not answer costs one computation in each such time, and not one for every caller.
+        now, generation = self.settings.clock.monotonic(), space.generation
+        young = now < flight.begun + self.tiers.max_staleness
+        if isinstance(stamp, Trouble):
+            return young
+        known = generation is not None and generation.lineage == stamp.lineage and generation.cut <= stamp.seq
+        return (known and (young or now < space.trusted_until)) or await self.tiers.stands(rt, space, key, stamp)
 
     async def _follow(self, rt: Runtime, flight: Any) -> Landed | Crashed | Abandoned | None:
         if not FLIGHTS.begin_wait(flight):
@@ -149,6 +152,7 @@ class Computation:
         end: Landed | Crashed | Abandoned = Abandoned()
         cuts = Cuts(space)
         since = flight.since = cuts.begin()
+        flight.begun, flight.tags = self.settings.clock.monotonic(), tuple(wish.tags)
         nested = is_leading() or not waits
         token = enter(flight)
         turn = None

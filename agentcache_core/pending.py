@@ -68,8 +68,9 @@ class Pending:
         """Whether something is owed in a namespace: then the next change of its generation moves the mark as well."""
         return any(place[1] is space for place in list(self._owed))
 
-    async def missed(self, rt: Runtime, space: Space, tier: StoredTier, tombstones: Sequence[Copy]) -> None:
-        """A tier did not take what makes these old copies unservable: remember that, here and on the authority."""
+    async def missed(self, rt: Runtime, space: Space, tier: StoredTier, tombstones: Sequence[Copy]) -> bool:
+        """A tier did not take what makes these old copies unservable: remember that, here and on the authority.
+        Answers whether the authority knows, and with it every other process."""
         place = (tier.name, space)
         owed = self._owed.setdefault(place, {})
         if owed is not None:
@@ -78,9 +79,10 @@ class Pending:
             if len(owed) > MOST:
                 self._owed[place] = None
         highest = max(tombstone.rank for _, tombstone in tombstones)
-        if not self._covered(space, space.generation, highest):
-            self._unmarked[space] = max(highest, self._unmarked.get(space, 0))
-            await self._mark(rt, space)
+        if self._covered(space, space.generation, highest):
+            return True
+        self._unmarked[space] = max(highest, self._unmarked.get(space, 0))
+        return await self._mark(rt, space)
 
     def _covered(self, space: Space, generation: Generation | None, highest: int) -> bool:
         """Whether a mark of this process, which nobody else takes back, stands for changes up to `highest`."""

@@ -189,6 +189,7 @@ class Placing:
             newer = old is not None and old.lineage == record.lineage and old.seq + spilling > record.seq
             if computed and (newer or (renew is not None and not await renew())):
                 return Answer(False, outdated=True)
+            record = no_earlier(record, old)
             over = stored.version
             version = await tier.put(rt, space, key, record, if_version=over)
             if isinstance(version, Trouble):
@@ -251,15 +252,20 @@ class Placing:
         if tier is None:
             return existed
         buried = await tier.attempt(space, "delete", self._bury(rt, space, key, tier))
+        unheard: Trouble | None = None
         for other in self.tiers.stored:
             if other is tier:
                 continue
             if isinstance(buried, Trouble):
                 # The invalidation is journalled, and nothing is read in this process before it is made good.
                 await other.delete(rt, space, key)
-            elif isinstance(await settle(rt, space, key, other, buried[1]), Trouble):
-                await self.missed(rt, space, other, [(key, buried[1])])
-        return buried if isinstance(buried, Trouble) else buried[0]
+            elif isinstance(
+                failed := await settle(rt, space, key, other, buried[1]), Trouble
+            ) and not await self.missed(rt, space, other, [(key, buried[1])]):
+                unheard = failed  # others would still be served the copy there: this removal is not done
+        if isinstance(buried, Trouble):
+            return buried
+        return buried[0] if unheard is None else unheard
 
     def tombstone(self, like: EntryRecord) -> EntryRecord:
         """What stands in the place of an entry that must not be served, stamped like another record."""
@@ -303,10 +309,11 @@ class Placing:
             if len(event) <= MAX_EVENT:
                 await tier.attempt(space, "log", store.append(space.prefix, event))
 
-    async def missed(self, rt: Runtime, space: Space, tier: StoredTier, tombstones: Sequence[Copy]) -> None:
-        """A middle tier did not take a change: its old copies must not be served, here or by others."""
+    async def missed(self, rt: Runtime, space: Space, tier: StoredTier, tombstones: Sequence[Copy]) -> bool:
+        """A middle tier did not take a change: its old copies must not be served, here or by others. Answers whether
+        others know by now."""
         self.tiers.events.tell("pending", tenant=space.tenant, namespace=space.namespace, tier=tier.name)
-        await self.tiers.pending.missed(rt, space, tier, tombstones)
+        return await self.tiers.pending.missed(rt, space, tier, tombstones)
 
 
 def _read(stored: Stored | Any) -> Generation | None:
@@ -320,6 +327,14 @@ def follows(new: Generation, before: Stored | Any) -> bool:
     """Whether a generation is the very next one after a record that was read."""
     old = _read(before)
     return old is not None and (old.lineage, old.seq + 1) == (new.lineage, new.seq)
+
+
+def no_earlier(record: EntryRecord, old: EntryRecord | None) -> EntryRecord:
+    """An entry as it is to stand in the place of another, or of a tombstone: no earlier than that, so that an answer
+    whose computation began before a removal replaces it no more than it would have replaced the tombstone."""
+    if old is not None and old.lineage == record.lineage and old.seq > record.seq:
+        return replace(record, seq=old.seq)
+    return record
 
 
 def unservable(record: EntryRecord, stored: Stored | Any) -> bool:

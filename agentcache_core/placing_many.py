@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from agentcache_core.backend import Stored, Version
 from agentcache_core.batch import fetch
-from agentcache_core.placing import Answer, Placing, follows, unservable
+from agentcache_core.placing import Answer, Placing, follows, no_earlier, unservable
 from agentcache_core.runtime import Runtime
 from agentcache_core.settling import Copy, settle_many
 from agentcache_core.space import Space
@@ -74,16 +74,20 @@ class PlacingMany:
         if unservable(entries[0][1], generation):  # a write of many has one stamp
             return [Answer(False, outdated=True)] * len(entries)
         over: list[Version | None] = [stored.version if stored else None for stored in stood]
+        olds = [
+            await authority.record_in(rt, space, name, stored) if stored else None
+            for name, stored in zip(names, stood, strict=True)
+        ]
+        entries = [(key, no_earlier(record, old)) for (key, record), old in zip(entries, olds, strict=True)]
         versions = await authority.put_many(rt, space, entries, over=over)
         if isinstance(versions, Trouble):
             return [Answer(False, trouble=versions.error, over=old) for old in over]
         answers: list[Answer | None] = [None if version is None else Answer(True) for version in versions]
-        replaced = []
-        for index, (name, stored) in enumerate(zip(names, stood, strict=True)):
-            if stored and answers[index] is not None:
-                old = await authority.record_in(rt, space, name, stored)
-                if old is not None and old.kind != TOMBSTONE:
-                    replaced.append(index)
+        replaced = [
+            index
+            for index, old in enumerate(olds)
+            if old is not None and old.kind != TOMBSTONE and answers[index] is not None
+        ]
         if replaced:
             await self._tell(rt, space, authority, entries, versions, generation, replaced, answers)
         return answers

@@ -42,9 +42,10 @@ class Abandoned:
 
 class Flight:
     """One computation in progress, and the gate its followers wait at. `since` and `stamp` are what its leader knew
-    of invalidations when it began, here (`Cuts`) and on the authority; None until then."""
+    of invalidations when it began, here (`Cuts`) and on the authority; None until then. `begun`: monotonic seconds;
+    `tags`: what its answer will be tagged with, as far as is known."""
 
-    __slots__ = ("end", "followers", "gate", "identity", "loop", "since", "stamp", "waits_for")
+    __slots__ = ("begun", "end", "followers", "gate", "identity", "loop", "since", "stamp", "tags", "waits_for")
 
     def __init__(self, identity: Hashable, loop: object | None) -> None:
         self.identity = identity
@@ -53,8 +54,10 @@ class Flight:
         self.end: Landed | Crashed | Abandoned = Abandoned()
         self.followers = 0
         self.waits_for: set[Flight] = set()
+        self.begun = 0.0
         self.since: int | None = None
         self.stamp: Any = None
+        self.tags: tuple[str, ...] = ()
 
 
 _leading: ContextVar[tuple[Flight, ...]] = ContextVar("agentcache_leading", default=())

@@ -328,7 +328,8 @@ class Tiers:
             return False
         if answers[0]:
             there = await authority.record_in(rt, space, name, answers[0])
-            if there is None or (there.kind == TOMBSTONE and there.lineage == stamp.lineage and there.seq > stamp.seq):
+            # A removal leaves its tombstone, and what is written in its place is no earlier.
+            if there is None or (there.lineage == stamp.lineage and there.seq > stamp.seq):
                 return False
         record = EntryRecord(key.kind, 0.0, plain=key.plain, tags=stamp.tags, lineage=stamp.lineage, seq=stamp.seq)
         return await authority.attempt(space, "epochs", held.servable(record)) is True

@@ -7,6 +7,7 @@ removed or invalidated does not come back, and no caller fails.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -314,6 +315,18 @@ class Interleaved(RuleBasedStateMachine):
         return None
 
 
+TestInterleaved = Interleaved.TestCase
+TestInterleaved.settings = settings(
+    max_examples=250 * int(os.environ.get("AGENTCACHE_FUZZ", "1")),
+    stateful_step_count=60,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],  # to shrink what is wrong takes many minutes: take it out to look for the shortest history
+    print_blob=False,
+)
+
+
 # What the machine is worth: each of these broken rules it must notice, in the kind of history that shows it.
 
 
@@ -417,4 +430,79 @@ def test_what_a_look_up_reads_while_it_is_invalidated_is_not_kept_in_memory(how:
     network.calm()
     assert removal.done()
     assert done(cache.get("a")) is MISSING
+    network.close()
+
+
+def _pair(network: Network, **how: Any) -> tuple[AsyncCache, AsyncCache]:
+    store = Store()
+    one, two = (
+        AsyncCache([Linked(store, network)], background=False, maintenance="manual", deadline="1h", **how)
+        for _ in range(2)
+    )
+    return one, two
+
+
+def _done(network: Network, call: Any) -> Any:
+    task = network.start(call)
+    network.calm()
+    return task.result()
+
+
+def test_an_answer_computed_before_a_removal_replaces_nothing_that_was_written_after_it() -> None:
+    network = Network()
+    one, two = _pair(network, max_staleness=0)
+    assert _done(network, one.set("other", "there is a generation"))
+    gate = network.loop.create_future()
+
+    async def computed() -> str:
+        await gate
+        return "computed before"
+
+    computing = network.start(one.get_or_compute("a", computed))
+    network.calm()
+    writing = network.start(two.set("a", "written after"))
+    while network.in_flight[0].verb != "put":
+        network.deliver(0)
+    removal = network.start(two.delete("a"))
+    while not removal.done():
+        network.deliver(1)  # the write, which began before, arrives after it
+    network.calm()
+    assert writing.result()
+    gate.set_result(None)
+    network.settle()
+    network.calm()
+    assert computing.result() == "computed before"
+    assert _done(network, two.get("a")) == "written after"
+    network.close()
+
+
+@pytest.mark.parametrize("staleness", [0, 5])
+def test_a_computation_that_began_without_the_authority_is_joined_no_longer_than_the_bound(staleness: int) -> None:
+    network, clock, calls = Network(), ManualClock(), []
+    one, _ = _pair(network, max_staleness=staleness, clock=clock)
+    gates = [network.loop.create_future() for _ in range(3)]
+
+    async def computed() -> int:
+        calls.append(len(calls))
+        mine = calls[-1]
+        await gates[mine]
+        return mine
+
+    def begun() -> asyncio.Task[Any]:
+        task = network.start(one.get_or_compute("a", computed))
+        while network.in_flight:
+            network.deliver(0, "lost")
+        return task
+
+    first, second = begun(), begun()
+    assert len(calls) == (2 if staleness == 0 else 1)
+    clock.advance(staleness + 1)
+    third = begun()
+    assert len(calls) == (3 if staleness == 0 else 2)
+    for gate in gates:
+        gate.set_result(None)
+    network.settle()
+    while network.in_flight:
+        network.deliver(0, "lost")
+    assert [task.result() for task in (first, second, third)] == ([0, 1, 2] if staleness == 0 else [0, 0, 1])
     network.close()
