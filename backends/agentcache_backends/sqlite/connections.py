@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import weakref
 from pathlib import Path
+from sys import getrefcount
 from typing import Literal
 
 from agentcache_backends.sqlite.schema import ours
@@ -17,9 +18,10 @@ Durability = Literal["normal", "full"]
 
 
 class Connection:
-    """One thread's connection. It closes itself when its thread is gone."""
+    """One thread's connection. It closes itself when nobody can use it any more: when its thread is gone, or the store
+    was closed, and no call on it is under way. Closed earlier, by another thread, it would take the process with it."""
 
-    __slots__ = ("__weakref__", "execute", "raw", "unmeasured")
+    __slots__ = ("__weakref__", "_idle", "execute", "raw", "unmeasured")
 
     def __init__(self, path: Path, durability: Durability, timeout: float, log_pages: int) -> None:
         self.raw = sqlite3.connect(
@@ -32,12 +34,12 @@ class Connection:
         self.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
         self.execute(f"PRAGMA journal_size_limit = {2 * log_pages * 4096}")
         self.execute("PRAGMA trusted_schema = OFF")
-
-    def close(self) -> None:
-        self.raw.close()
+        self._idle = (getrefcount(self.execute), getrefcount(self.raw))
 
     def __del__(self) -> None:
-        if hasattr(self, "raw"):
+        # Whoever still runs a statement holds the method, or the handle through a cursor; the handle of his is closed
+        # when it is collected.
+        if hasattr(self, "_idle") and (getrefcount(self.execute), getrefcount(self.raw)) == self._idle:
             self.raw.close()
 
 
@@ -70,16 +72,18 @@ class Connections:
             except sqlite3.Error as error:
                 raise ours(error, self._path) from error
             with self._registering:
+                if self._closed:
+                    raise BackendClosed(f"the SQLite store {self._path} was closed")
                 self._all.add(connection)
-            self.local.connection = connection
+                self.local.connection = connection
         return connection
 
     def close(self) -> None:
-        """Close the connections of every thread."""
+        """Let go of the connections of every thread: those in use close when their calls are done."""
         self._closed = True
         with self._registering:
-            for connection in list(self._all):
-                connection.close()
+            self.local = Local()
+            self._all = weakref.WeakSet()
 
     def forget_after_fork(self) -> None:
         """Start anew in a child process. The parent's handles are never closed here: SQLite would drop its locks and
