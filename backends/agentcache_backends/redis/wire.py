@@ -165,7 +165,7 @@ class Wire:
 
     def _connect(self, until: float | None) -> None:
         connection = self._connection
-        opening = _OPENING.submit(connection.connect)
+        opening = _OPENING.submit(_opened, connection)
         try:
             opening.result(None if until is None else max(_SHORTEST, until - monotonic()) + self._longer)
         except FutureTimeout as error:
@@ -185,6 +185,16 @@ class Wire:
     def close(self) -> None:
         self._socket = None
         self._connection.disconnect()
+
+
+def _opened(connection: Any) -> None:
+    """Open a connection. Why it failed becomes the error's cause: its context is lost where the error is raised again
+    in another thread, which may be handling one of its own."""
+    try:
+        connection.connect()
+    except BaseException as error:
+        error.__cause__ = error.__cause__ or error.__context__
+        raise
 
 
 def _connection(settings: Settings) -> Any:
