@@ -130,7 +130,6 @@ def test_a_visitor_signs_up_within_five_minutes_and_sees_the_key_once(page: Page
     assert "First key" in page.content()
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="runs the shown JavaScript in Node, which is not installed")
 def test_the_javascript_that_is_shown_works_as_it_is(page: Page, live: LiveServer, tmp_path: Path) -> None:
     _sign_up(page, live)
     page.get_by_role("tab", name="JavaScript").click()
@@ -149,9 +148,6 @@ def test_the_python_that_is_shown_works_as_it_is(page: Page, live: LiveServer, t
     assert "{'text': 'stored once'}" in ran.stdout.splitlines(), ran.stderr
 
 
-@pytest.mark.skipif(
-    shutil.which("curl") is None, reason="runs the shown commands in a shell, and curl is not installed"
-)
 def test_the_commands_that_are_shown_work_as_they_are(page: Page, live: LiveServer) -> None:
     _sign_up(page, live)
     commands = page.locator("#snippet-curl").inner_text()

@@ -67,19 +67,6 @@ class ListenerView(BaseModel):
     trouble: str | None
 
 
-class DeliveryView(BaseModel):
-    """One call of a webhook: queued, running, done or failed."""
-
-    delivery: str
-    event: str
-    url: str
-    state: str
-    attempts: int
-    trouble: str | None
-    created_at: datetime
-    next_attempt_at: datetime | None
-
-
 NamespaceHeader = Annotated[str, Header(alias="X-Namespace", min_length=1, max_length=64)]
 
 
@@ -157,11 +144,11 @@ def remove(
 @router.get("/{listener_id}/deliveries")
 def list_deliveries(
     listener_id: str, request: Request, caller: Principal = require("listeners:read", by=("api_key",), namespaced=True)
-) -> list[DeliveryView]:
+) -> list[delivery.Delivery]:
     """The newest calls of a listener's webhook, failed ones with what was wrong."""
     with service_of(request).db.read() as session:
         row = listeners.own(session, caller, listener_id)
-        return [_delivery(item) for item in delivery.deliveries(session, caller.tenant, row.id)]
+        return delivery.deliveries(session, caller.tenant, row.id)
 
 
 @router.post("/{listener_id}/deliveries/{delivery_id}/replay")
@@ -170,25 +157,12 @@ def replay_delivery(
     delivery_id: str,
     request: Request,
     caller: Principal = require("listeners:write", by=("api_key",), namespaced=True),
-) -> DeliveryView:
+) -> delivery.Delivery:
     """Send a failed call again, under its old id."""
     service = service_of(request)
     with service.db.write() as session:
         row = listeners.own(session, caller, listener_id)
-        return _delivery(delivery.replay(service, session, caller.tenant, row.id, delivery_id))
-
-
-def _delivery(item: delivery.Delivery) -> DeliveryView:
-    return DeliveryView(
-        delivery=item.id,
-        event=item.event,
-        url=item.url,
-        state=item.state,
-        attempts=item.attempts,
-        trouble=item.trouble,
-        created_at=item.created_at,
-        next_attempt_at=item.next_attempt_at,
-    )
+        return delivery.replay(service, session, caller.tenant, row.id, delivery_id)
 
 
 def a_listener(service: Service, org_id: str, _user_id: str) -> dict[str, str]:

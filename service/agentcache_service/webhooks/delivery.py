@@ -94,7 +94,7 @@ def deliver(service: Service, gone: Callable[[str, str], None], claim: Claim) ->
 class Delivery:
     """A delivery as it stands: `state` is queued (its next attempt is to come), running, done or failed."""
 
-    id: str
+    delivery: str
     event: str
     url: str
     state: str
