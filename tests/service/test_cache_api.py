@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -226,3 +228,24 @@ def test_figures_equal_what_was_done(api: TestClient, service: Service) -> None:
 def test_bodies_that_contradict_themselves_are_422(api: TestClient, body: dict[str, Any]) -> None:
     answer = api.post("/api/cache/set", json=body)
     assert (answer.status_code, answer.json()["success"]) == (422, False)
+
+
+def test_an_invalidation_waits_its_turn_while_another_process_writes(service: Service) -> None:
+    """Longer than an agent's cache would: there a call goes on without it, here it would be refused."""
+    user = world.make_user(service, "ada")
+    key = world.make_key(service, world.make_org(service, user), user)
+    http = TestClient(build_app(service=service))
+    headers = {**key.headers, "x-namespace": "storage"}
+    assert http.post("/api/cache/set", json={"key": "k", "value": 1}, headers=headers).status_code == 200
+    object_name = service.engine.space("elsewhere", "storage").entries_prefix + b"object"
+    other = sqlite3.connect(service.settings.data_dir / "cache.db", isolation_level=None, check_same_thread=False)
+    for call in (
+        lambda: http.post("/api/cache/invalidate", json={"keys": ["k"]}, headers=headers).status_code == 200,
+        lambda: bool(service.engine.objects.put(object_name, b"frame")),
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        ends = threading.Timer(0.6, other.rollback)
+        ends.start()
+        assert call()
+        ends.join()
+    other.close()

@@ -17,6 +17,8 @@ from agentcache_core.urls import open_backend
 from agentcache_service.settings import Settings
 
 _VIEWS = 4096
+_DEADLINE_S = 10.0
+"""What a call to a tier may take, in seconds: a server waits its turn where an agent would go on without the cache."""
 
 
 class CacheEngine:
@@ -41,7 +43,7 @@ class CacheEngine:
         with self._lock:
             if self._cache is None:
                 tiers = list(self._tiers)
-                self._cache = Cache(tiers, deadline="10s", max_staleness="1s", semantic=self._semantic)
+                self._cache = Cache(tiers, deadline=_DEADLINE_S, max_staleness="1s", semantic=self._semantic)
             return self._cache
 
     @property
@@ -49,7 +51,7 @@ class CacheEngine:
         """The blocking backend of the coldest tier."""
         with self._lock:
             if self._objects is None:
-                self._objects = open_backend(self._tiers[-1], face="blocking")
+                self._objects = open_backend(self._tiers[-1], face="blocking", deadline=_DEADLINE_S)
             return self._objects
 
     def view(self, org_id: str, namespace: str) -> Cache:
