@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from agentcache_core.testing.servers import Server, ServerFailed, free_port, servers_home
+from agentcache_core.testing.servers import S3Endpoint, Server, ServerFailed, free_port, servers_home
 
 PATIENCE = 120.0
 """Seconds that each step of the start may take. Together they take about 15 on a machine with nothing else to do."""
@@ -87,11 +87,10 @@ class _Daemon(Server):
         return self._socket.exists()
 
 
-class CephGateway(Server):
+class CephGateway(S3Endpoint):
     """A RADOS gateway with one user and one bucket; a context manager. Raises `ServerFailed` with what its daemons
     wrote when it cannot be started."""
 
-    bucket = "agentcache-test"
     patience = PATIENCE
 
     def __init__(self) -> None:
@@ -195,11 +194,3 @@ class CephGateway(Server):
             daemon.stop()
         self._behind.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"s3://{self.bucket}?endpoint={self.endpoint}&key=testing&secret=testing"

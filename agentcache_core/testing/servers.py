@@ -213,10 +213,23 @@ def fetched_program(name: str) -> str:
     return str(program)
 
 
-class S3Server(Server):
-    """An S3 endpoint of `moto`, in a process of its own, with one bucket."""
+class S3Endpoint(Server):
+    """What speaks S3 on a port, with one bucket, key and secret `testing`."""
 
     bucket = "agentcache-test"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}?endpoint={self.endpoint}&key=testing&secret=testing"
+
+
+class S3Server(S3Endpoint):
+    """An S3 endpoint of `moto`, in a process of its own."""
+
     patience = 90.0  # it imports much
 
     def command(self) -> Sequence[str]:
@@ -226,14 +239,6 @@ class S3Server(Server):
         request = urllib.request.Request(f"{self.endpoint}/{self.bucket}", method="PUT")  # noqa: S310 - our own address
         with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - our own address
             return bool(reply.status == 200)
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"s3://{self.bucket}?endpoint={self.endpoint}&key=testing&secret=testing"
 
 
 def _prctl() -> Callable[[int, int], int] | None:
