@@ -1,6 +1,6 @@
 """The face: `Cache` for threads, `AsyncCache` for event loops, and their views. The same engine is behind both.
 
-A hit in the memory tier takes a short cut past the engine, a blocking hit on the one stored tier the straight way;
+A hit in the memory tier takes a short cut past the engine, a hit on the one stored tier the straight way;
 `tests/core/test_short_cut.py` proves all ways equal.
 """
 
@@ -15,13 +15,13 @@ from agentcache_core.beginning import Beginning, begin, store_begun
 from agentcache_core.codec.serialize import loads
 from agentcache_core.errors import AgentCacheError, ConfigurationError, CorruptFrame
 from agentcache_core.memoize import memoized, memoized_async
-from agentcache_core.model import DEFAULT_CONTROL, MISSING, CacheControl, Freshness, Hit
+from agentcache_core.model import MISSING, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
 from agentcache_core.prewarm import PrewarmReport, prewarm, prewarm_async
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
-from agentcache_core.straight import Unsure, answers_of
+from agentcache_core.straight import UNSURE, answer_of, answers_of, computed_of
 from agentcache_core.upkeep import AsyncUpkeep, Upkeep
-from agentcache_core.view import DEFAULT_WISH
+from agentcache_core.wish import DEFAULT_WISH
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,15 +85,9 @@ class Cache(Upkeep):
         self._open()
         key = self._key(request)
         with one_call():
-            found = straight.find(key)
-            if found is None:
-                self._engine.missed(self._space, key)
-                return default
-            if not isinstance(found, Unsure):
-                try:
-                    return self._engine.served(self._space, found, Freshness.FRESH, DEFAULT_WISH)
-                except CorruptFrame:
-                    pass  # of a type that nobody here knows, which the long way tells
+            answer = drive(answer_of(straight, BLOCKING, self._engine, self._space, key, default))
+            if answer is not UNSURE:
+                return answer
             hit = self.lookup(request)
         return default if hit is None else hit.value
 
@@ -109,10 +103,8 @@ class Cache(Upkeep):
         self._open()
         asked = list(requests)
         keys = [self._key(request) for request in asked]
-        with one_call():
-            return answers_of(
-                self._straight, self._engine, self._space, keys, DEFAULT_WISH, requests=asked, default=default
-            )
+        straight, engine, space = self._straight, self._engine, self._space
+        return self._answer(answers_of(straight, BLOCKING, engine, space, keys, requests=asked, default=default))
 
     def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
         """Say that a computation begins whose answer `set(…, began=…)` will store later, such as that of a stream.
@@ -162,18 +154,8 @@ class Cache(Upkeep):
             )
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
-        if self._straight is None or wish.control is not DEFAULT_CONTROL:
-            return self._answer(self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request))
-        with one_call():
-            found = self._straight.find(key)
-            if found is not None and not isinstance(found, Unsure):
-                try:
-                    return self._engine.served(self._space, found, Freshness.FRESH, wish)
-                except CorruptFrame:
-                    pass
-            looked = found is None
-            body = self._engine.compute(BLOCKING, self._space, key, compute, wish, request=request, looked=looked)
-            return drive(body)
+        straight, engine, space = self._straight, self._engine, self._space
+        return self._answer(computed_of(straight, BLOCKING, engine, space, key, compute, wish, request=request))
 
     def delete(self, request: object) -> bool:
         """Remove one entry everywhere; answers whether there was one."""
@@ -276,7 +258,17 @@ class AsyncCache(AsyncUpkeep):
 
     async def get(self, request: object, default: Any = MISSING) -> Any:
         """As `Cache.get`."""
-        hit = await self.lookup(request)
+        straight = self._straight
+        if straight is None:
+            hit = await self.lookup(request)
+            return default if hit is None else hit.value
+        self._open()
+        key = self._key(request)
+        with one_call():
+            answer = await answer_of(straight, ASYNC, self._engine, self._space, key, default)
+            if answer is not UNSURE:
+                return answer
+            hit = await self.lookup(request)
         return default if hit is None else hit.value
 
     async def lookup(self, request: object, *, control: CacheControl | None = None) -> Hit | None:
@@ -291,8 +283,8 @@ class AsyncCache(AsyncUpkeep):
         self._open()
         asked = list(requests)
         keys = [self._key(request) for request in asked]
-        hits = await self._answer(self._engine.lookup_many(ASYNC, self._space, keys, DEFAULT_WISH, requests=asked))
-        return [default if hit is None else hit.value for hit in hits]
+        straight, engine, space = self._straight, self._engine, self._space
+        return await self._answer(answers_of(straight, ASYNC, engine, space, keys, requests=asked, default=default))
 
     async def begin(self, *, tags: Sequence[str] = ()) -> Beginning:
         """As `Cache.begin`."""
@@ -325,7 +317,8 @@ class AsyncCache(AsyncUpkeep):
         self._open()
         wish = self._wish(**options)
         key = self._key(request, sample=wish.control.sample)
-        return await self._answer(self._engine.compute(ASYNC, self._space, key, compute, wish, request=request))
+        straight, engine, space = self._straight, self._engine, self._space
+        return await self._answer(computed_of(straight, ASYNC, engine, space, key, compute, wish, request=request))
 
     async def delete(self, request: object) -> bool:
         """As `Cache.delete`."""

@@ -13,7 +13,8 @@ from agentcache_core.savings import SavingsReport
 from agentcache_core.store.blobs import REFRESH
 from agentcache_core.store.reading import AssetReader, AsyncAssetReader
 from agentcache_core.store.verify import VerifyReport
-from agentcache_core.view import DEFAULT_WISH, View
+from agentcache_core.view import View
+from agentcache_core.wish import DEFAULT_WISH
 
 T = TypeVar("T")
 

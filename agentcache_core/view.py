@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,20 +19,19 @@ from agentcache_core.invalidation import SOURCE, ByNamespace, ByPattern, ByReque
 from agentcache_core.keys import Key
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Cost
 from agentcache_core.opening import Specs, signed_in
-from agentcache_core.policy.freshness import FOREVER, Duration, lifetime, seconds_of
+from agentcache_core.policy.freshness import Duration, lifetime, seconds_of
 from agentcache_core.runtime import Face
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.spec import bytes_of
 from agentcache_core.stats import Stats, snapshot, tier_stats
-from agentcache_core.straight import straight_way
+from agentcache_core.straight import Straight, straight_way
 from agentcache_core.wish import Wish
 
 if TYPE_CHECKING:
     from agentcache_core.tools.toolbox import Tools
 
 V = TypeVar("V", bound="View")
-DEFAULT_WISH = Wish(FOREVER)
 
 
 class View:
@@ -100,8 +100,11 @@ class View:
         self._homes: dict[str, Any] = {}
         self._text: Any = near.home(tenant, namespace, "text") if near is not None else {}
         self._twin: Any = None
-        blocking = self._face == "blocking"
-        self._straight = straight_way(core.engine, space, mode=core.settings.mode) if blocking else None
+
+    @functools.cached_property
+    def _straight(self) -> Straight | None:
+        """The straight way of this face, sought on first use: a face that is never asked opens no store."""
+        return straight_way(self._engine, self._space, face=self._face, mode=self._core.settings.mode)
 
     def _like(self: V, tenant: str, namespace: str, *, walled: bool) -> V:
         view = type(self).__new__(type(self))

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentcache_core.codec.serialize import Serializer
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Computed, Cost
-from agentcache_core.policy.freshness import Lifetime
+from agentcache_core.policy.freshness import FOREVER, Lifetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +38,7 @@ class Wish:
         """The wish together with what the computation said about its own answer."""
         more = tuple(tag for tag in computed.tags if tag not in self.tags)
         return replace(self, cost=self.cost or computed.cost, tags=self.tags + more)
+
+
+DEFAULT_WISH = Wish(FOREVER)
+"""What a call that says nothing asks for."""

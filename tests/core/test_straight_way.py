@@ -1,19 +1,24 @@
-"""The straight way of a blocking hit on a stored tier and the way through the engine answer, count and forget alike."""
+"""The straight way of a hit on a stored tier and the way through the engine answer, count and forget alike."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcache_core import MISSING, Cache, Cost
+from agentcache_core import MISSING, AsyncCache, Cache, Cost
 from agentcache_core.clock import ManualClock
+from agentcache_core.resilience import in_threads
 from agentcache_core.testing import DictBackend, FaultyBackend, TornBackend
 
 KEYS = st.sampled_from(["a", "b", b"a", "\ud800", {"model": "m", "messages": []}, {"q": 1}])
-VALUES = st.sampled_from([None, 1, "text", b"bytes", (1, (2,)), [1, [2]], {"a": {"b": []}}, {1, 2}, b"x" * 5000])
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [None, 1, "text", b"bytes", (1, (2,)), [1, [2]], {"a": {"b": []}}, {1, 2}, b"x" * 5000]
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("set"), KEYS, VALUES, st.sampled_from([None, 5, 50])),
@@ -32,12 +37,38 @@ STEPS = st.lists(
 )
 
 
-def _play(tiers: list[Any], clock: ManualClock, steps: list[tuple[Any, ...]], *, listening: bool) -> list[Any]:
+class Awaited:
+    """An async cache whose calls are run to their end, one after the other, on a loop of their own."""
+
+    def __init__(self, tiers: list[Any], **options: Any) -> None:
+        self._runner = asyncio.Runner()
+        self._cache = AsyncCache([tier if isinstance(tier, str) else in_threads(tier) for tier in tiers], **options)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._cache, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *args, **options: self._runner.run(found(*args, **options))
+
+    def __enter__(self) -> Awaited:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._runner.run(self._cache.close())
+        self._runner.close()
+
+
+FACES: dict[str, Any] = {"blocking": Cache, "async": Awaited}
+
+
+def _play(
+    tiers: list[Any], clock: ManualClock, steps: list[tuple[Any, ...]], *, face: str, listening: bool
+) -> list[Any]:
     """What a cache answers and counts; `tiers` end with a DictBackend that another cache writes to as well."""
     seen: list[Any] = []
     faulty = FaultyBackend(tiers[-1])
     options: dict[str, Any] = {"clock": clock, "background": False, "maintenance": "manual", "inline_max": 1024}
-    with Cache([*tiers[:-1], faulty], **options) as cache, Cache(tiers[-1], **options) as other:
+    with FACES[face]([*tiers[:-1], faulty], **options) as cache, Cache(tiers[-1], **options) as other:
         if listening:
             cache.events.subscribe(lambda event: None)  # who listens is told of every hit: the long way
         for step in steps:
@@ -78,27 +109,29 @@ def _play(tiers: list[Any], clock: ManualClock, steps: list[tuple[Any, ...]], *,
     return [*seen, stats.hits, stats.misses, stats.saved, stats.bytes_served, stats.errors]
 
 
+@pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("near", [[], ["memory://"]], ids=["alone", "behind memory"])
 @settings(max_examples=40, deadline=None)
 @given(steps=STEPS)
-def test_both_ways_are_equal(near: list[str], steps: list[tuple[Any, ...]]) -> None:
+def test_both_ways_are_equal(face: str, near: list[str], steps: list[tuple[Any, ...]]) -> None:
     answers = []
     for listening in (False, True):
         clock = ManualClock(0)
-        answers.append(_play([*near, DictBackend(clock=clock)], clock, steps, listening=listening))
+        answers.append(_play([*near, DictBackend(clock=clock)], clock, steps, face=face, listening=listening))
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("inline_max", ["1MiB", 0], ids=["inline", "blob"])
-def test_the_straight_way_is_really_taken(inline_max: Any) -> None:
-    with Cache(DictBackend(), background=False, maintenance="manual", inline_max=inline_max) as cache:
+def test_the_straight_way_is_really_taken(face: str, inline_max: Any) -> None:
+    with FACES[face]([DictBackend()], background=False, maintenance="manual", inline_max=inline_max) as cache:
         cache.set("k", "v")
         assert cache.get("k") == "v"  # the first look-up also asks when figures are due
-        cache._engine.look = None  # type: ignore[method-assign, assignment]  # whoever takes the long way now fails
+        cache._engine.look = None  # whoever takes the long way now fails
         assert cache.get("k") == "v"
         assert cache.get_or_compute("k", lambda: "computed") == "v"
         assert cache.get("absent") is MISSING
-        cache._engine.lookup_many = None  # type: ignore[method-assign, assignment]
+        cache._engine.lookup_many = None
         assert cache.get_many(["absent", "k", "k"]) == [MISSING, "v", "v"]
 
 
