@@ -13,69 +13,30 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import secrets
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-import ormsgpack
-
 from agentcache_core.backend import Stored
 from agentcache_core.batch import fetch
-from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError, CorruptFrame
 from agentcache_core.policy.worth import KEEP
+from agentcache_core.records import (
+    decode_bans,
+    decode_epoch,
+    decode_generation,
+    encode_bans,
+    encode_epoch,
+    encode_generation,
+    new_epoch,
+)
 from agentcache_core.space import Ban, Generation, Space, Stamp
 from agentcache_core.store.entries import EntryRecord
 
 MAX_BANS = 1000
-MAX_BAN_LIST = 64 * 1024 * 1024
 ATTEMPTS = 64
 TOMBSTONE_SECONDS = 3600.0
-_GENERATION = struct.Struct("<3sB16s4Q")
-_MAGIC, _FORMAT = b"ACG", 1
-_EPOCH_MAGIC = b"ACT\x01"
-
-
-def encode_generation(generation: Generation) -> bytes:
-    """The generation record of `docs/format.md`: magic, format, lineage, four counts, CRC-32."""
-    body = _GENERATION.pack(_MAGIC, _FORMAT, *generation)
-    return body + zlib.crc32(body).to_bytes(4, "little")
-
-
-def decode_generation(record: bytes) -> Generation:
-    """The inverse of `encode_generation`; `CorruptFrame` for anything else."""
-    body, check = record[:-4], record[-4:]
-    if len(body) != _GENERATION.size or zlib.crc32(body).to_bytes(4, "little") != check:
-        raise CorruptFrame("a generation record is damaged")
-    magic, version, lineage, seq, cut, lost, bans = _GENERATION.unpack(body)
-    if magic != _MAGIC or version != _FORMAT:
-        raise CorruptFrame(f"a generation record of unknown format {magic!r} {version}")
-    return Generation(lineage, seq, cut, lost, bans)
-
-
-def _sealed(magic: bytes, body: bytes) -> bytes:
-    return magic + zlib.crc32(body).to_bytes(4, "little") + body
-
-
-def _unsealed(magic: bytes, record: bytes) -> bytes:
-    body = record[8:]
-    if record[:4] != magic or zlib.crc32(body).to_bytes(4, "little") != record[4:8]:
-        raise CorruptFrame(f"a record of type {magic[:3].decode()} is damaged")
-    return body
-
-
-def decode_epoch(record: bytes) -> bytes:
-    """The epoch in a tag's record; `CorruptFrame` for anything else."""
-    return _unsealed(_EPOCH_MAGIC, record)
-
-
-def new_epoch() -> bytes:
-    """128 random bits, compared for equality only."""
-    return secrets.token_bytes(16)
 
 
 @lru_cache(maxsize=4096)
@@ -96,15 +57,17 @@ def banned(bans: Iterable[Ban], plain: str | bytes | None, seq: int) -> bool:
 
 
 def verdict(record: EntryRecord, space: Space) -> Literal["servable", "dead", "unknown"]:
-    """Whether an entry may be served, as far as `space` knows: `unknown` asks for its tag epochs to be read."""
+    """Whether an entry may be served, as far as `space` knows: `unknown` asks for bans or its tag epochs to be read."""
     generation = space.generation
     if generation is None:
         return "unknown"
     if record.lineage != generation.lineage:
         return "dead"
-    if space.bans and banned(space.bans, record.plain, record.seq):
+    bans, known = space.bans, space.tag_epochs
+    if bans is None:
+        return "unknown"
+    if bans and banned(bans, record.plain, record.seq):
         return "dead"
-    known = space.tag_epochs
     for tag, epoch in record.tags:
         current = known.get(tag)
         if current is None:
@@ -165,8 +128,7 @@ class StoredAuthority:
                     space.tag_epochs = {}
                     space.version += 1
                     if generation is None or known is None or generation.bans != known.bans:
-                        space.bans = ()
-                        space.bans_known = generation is not None and generation.bans == 0
+                        space.bans = _unread(generation)
         if generation is None or generation != known:
             self._unproven()
         known = space.generation
@@ -193,10 +155,11 @@ class StoredAuthority:
     async def learn(self, tags: Sequence[str]) -> None:
         """Read what is not yet known: the ban list and the epochs of these tags."""
         space = self.space
-        generation = space.generation
-        wanted = [tag for tag in tags if tag not in space.tag_epochs]
+        with space.lock:
+            generation, asks_bans = space.generation, space.bans is None
+            wanted = [tag for tag in tags if tag not in space.tag_epochs]
         names = [space.tag_name(tag) for tag in wanted]
-        if not space.bans_known:
+        if asks_bans:
             names.append(space.bans_name)
         if not names:
             return
@@ -204,26 +167,27 @@ class StoredAuthority:
         epochs = {}
         for tag, found in zip(wanted, answers, strict=False):
             epochs[tag] = decode_epoch(found.data) if found else b""
+        bans: tuple[Ban, ...] | None = None
+        if asks_bans:
+            bans = decode_bans(self._pipeline, space.bans_name, answers[-1].data) if answers[-1] else ()
         with space.lock:
             if space.generation != generation:
                 return
             space.tag_epochs.update(epochs)
-            if not space.bans_known:
-                space.bans = decode_bans(self._pipeline, space.bans_name, answers[-1].data) if answers[-1] else ()
-                space.bans_known = True
+            if space.bans is None:
+                space.bans = bans
 
     async def servable(self, record: EntryRecord) -> bool:
         """Whether an entry may be served, reading what is not known: again where others change things meanwhile."""
-        space, tags = self.space, [tag for tag, _ in record.tags]
-        if not space.bans_known:
-            await self.learn(tags)
-        answer = verdict(record, space)
+        tags = [tag for tag, _ in record.tags]
         for _ in range(ATTEMPTS):
-            if answer != "unknown" or space.generation is None:
-                break
+            answer = verdict(record, self.space)
+            if answer != "unknown":
+                return answer == "servable"
+            if self.space.generation is None:
+                return False
             await self.learn(tags)
-            answer = verdict(record, space)
-        return answer == "servable"
+        return False
 
     async def stamp(self, tags: Sequence[str], *, fresh: bool = True) -> Stamp:
         """What an entry that begins to be computed now must name. Creates the generation and the epochs it needs."""
@@ -236,7 +200,7 @@ class StoredAuthority:
         await self.learn(tags)
         named = []
         for tag in tags:
-            epoch = space.tag_epochs.get(tag) or await self._create_epoch(tag)
+            epoch = space.tag_epochs.get(tag) or await self._create_epoch(tag, generation)
             named.append((tag, epoch))
         return Stamp(generation.lineage, generation.seq, tuple(named))
 
@@ -252,20 +216,21 @@ class StoredAuthority:
         with self.space.lock:
             self.space.generation = generation
             self.space.tag_epochs = {}
-            self.space.bans_known = generation.bans == 0
-            self.space.bans = ()
+            self.space.bans = _unread(generation)
         self._unproven()
         return generation
 
-    async def _create_epoch(self, tag: str) -> bytes:
+    async def _create_epoch(self, tag: str, generation: Generation) -> bytes:
+        """The epoch of a tag that had none; remembered where nothing has changed since `generation` was known."""
         name = self.space.tag_name(tag)
         epoch = new_epoch()
-        if await self.store.put(name, _sealed(_EPOCH_MAGIC, epoch), if_absent=True, weight=KEEP) is None:
+        if await self.store.put(name, encode_epoch(epoch), if_absent=True, weight=KEEP) is None:
             found = await self.store.get(name)
             if found:
                 epoch = decode_epoch(found.data)
         with self.space.lock:
-            self.space.tag_epochs[tag] = epoch
+            if self.space.generation == generation:
+                self.space.tag_epochs[tag] = epoch
         return epoch
 
     async def mark(self, change: Callable[[Generation], Generation]) -> tuple[Generation, Generation] | None:
@@ -324,8 +289,8 @@ class StoredAuthority:
                     old.bans,
                 )
                 if ban is not None and not lineage:
-                    bans = await self._add_ban(Ban(seq, ban))
-                    new = new._replace(lineage=new_epoch(), bans=0) if bans is None else new._replace(bans=seq)
+                    listed = await self._add_ban(Ban(seq, ban))
+                    new = new._replace(bans=seq) if listed else new._replace(lineage=new_epoch(), bans=0)
             condition = {"if_version": found.version} if found else {"if_absent": True}
             if await self.store.put(name, encode_generation(new), weight=KEEP, **condition) is not None:
                 self.replaced = old
@@ -336,23 +301,31 @@ class StoredAuthority:
                     if expected and not lineage and ban is None:
                         space.generation = new
                     else:
-                        space.generation, space.tag_epochs, space.bans, space.bans_known = new, {}, (), new.bans == 0
+                        space.generation, space.tag_epochs, space.bans = new, {}, _unread(new)
                     if forget is not None:
                         space.tag_epochs.pop(forget, None)
                 return new
         raise BackendError(f"the generation of namespace {space.namespace!r} kept changing; gave up after {ATTEMPTS}")
 
-    async def _add_ban(self, ban: Ban) -> tuple[Ban, ...] | None:
-        """Write the ban list with one more; None when there are too many open bans."""
+    async def _add_ban(self, ban: Ban) -> bool:
+        """Write the ban list with one more; False when there are too many open bans, and the list is gone."""
         name = self.space.bans_name
-        found = await self.store.get(name)
-        bans = decode_bans(self._pipeline, name, found.data) if found else ()
-        bans = (*(known for known in bans if known.pattern != ban.pattern), ban)
-        if len(bans) > MAX_BANS:
-            await self.store.delete(name)
-            return None
-        await self.store.put(name, encode_bans(self._pipeline, name, bans), weight=KEEP)
-        return bans
+        for _ in range(ATTEMPTS):
+            found = await self.store.get(name)
+            listed = decode_bans(self._pipeline, name, found.data) if found else ()
+            # Another writer may have the same pattern at a later change already: that must not be forgotten.
+            latest = max((known.seq for known in listed if known.pattern == ban.pattern), default=0)
+            bans = [known for known in listed if known.pattern != ban.pattern]
+            bans.append(Ban(max(ban.seq, latest), ban.pattern))
+            if len(bans) > MAX_BANS:
+                if await self.store.delete(name, if_version=found.version):
+                    return False
+                continue
+            condition = {"if_version": found.version} if found else {"if_absent": True}
+            sealed = encode_bans(self._pipeline, name, bans)
+            if await self.store.put(name, sealed, weight=KEEP, **condition) is not None:
+                return True
+        raise BackendError(f"the bans of namespace {self.space.namespace!r} kept changing; gave up after {ATTEMPTS}")
 
     async def drop_bans(self, before: int) -> None:
         """Forget bans with a seq up to `before`: maintenance has passed over every older entry."""
@@ -364,25 +337,15 @@ class StoredAuthority:
 
     async def move_tag(self, tag: str) -> Generation:
         """Invalidate by tag: a new epoch, then the generation, which it answers."""
-        await self.store.put(self.space.tag_name(tag), _sealed(_EPOCH_MAGIC, new_epoch()), weight=KEEP)
+        await self.store.put(self.space.tag_name(tag), encode_epoch(new_epoch()), weight=KEEP)
         return await self.bump(cut=True, forget=tag)
+
+
+def _unread(generation: Generation | None) -> tuple[Ban, ...] | None:
+    """The bans under a generation whose list was not read: none where it speaks of none, else unknown."""
+    return () if generation is not None and generation.bans == 0 else None
 
 
 def _older(generation: Generation, known: Generation) -> bool:
     """Whether a generation comes before another of its lineage."""
     return generation.lineage == known.lineage and generation.seq < known.seq
-
-
-def encode_bans(pipeline: Pipeline, name: bytes, bans: Iterable[Ban]) -> bytes:
-    """The ban list as stored under `name`: in a frame, since patterns tell of plain keys."""
-    body = ormsgpack.packb([[ban.seq, ban.pattern] for ban in bans])
-    return pipeline.seal_plain(frame.RECORD, b"", body, bound_to=name)
-
-
-def decode_bans(pipeline: Pipeline, name: bytes, record: bytes) -> tuple[Ban, ...]:
-    """The inverse of `encode_bans`; `CorruptFrame` for anything else."""
-    try:
-        listed = ormsgpack.unpackb(pipeline.open(frame.RECORD, record, max_size=MAX_BAN_LIST, bound_to=name).body)
-        return tuple(Ban(int(seq), str(pattern)) for seq, pattern in listed)
-    except (ValueError, TypeError) as problem:
-        raise CorruptFrame(f"a list of bans is damaged: {problem}") from problem

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import ormsgpack
 
-from agentcache_core.authority import compiled, decode_generation, text_of
+from agentcache_core.authority import compiled, text_of
 from agentcache_core.background import Repeated
 from agentcache_core.codec import frame
 from agentcache_core.codec.pipeline import Pipeline
@@ -20,6 +20,7 @@ from agentcache_core.errors import CorruptFrame
 from agentcache_core.forking import watch
 from agentcache_core.near import NearTier
 from agentcache_core.powers import SupportsLog, supports
+from agentcache_core.records import decode_generation
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Generation, Space
 
@@ -135,7 +136,7 @@ class Follower:
         known = space.generation
         if not isinstance(events, list) or known is None or known.lineage != generation.lineage:
             return False
-        seq = known.seq
+        seq, told = known.seq, list[Change]()
         for event in events:
             space.position = event.position
             try:
@@ -147,24 +148,22 @@ class Follower:
             if at != seq + 1:
                 return False
             seq = at
-            for change in changes:
-                self._apply(space, change)
+            told += changes
         if seq != generation.seq:
             return False
-        with space.lock:
+        with space.lock:  # at once, so that nobody who began to read before puts back what is no longer so
             if space.generation != known:
                 return False
             space.generation = generation
-        return True
-
-    def _apply(self, space: Space, change: Change) -> None:
-        with space.lock:
             space.version += 1
-            if change[0] == "tag":
-                space.tag_epochs.pop(str(change[2]), None)
-            elif change[0] == "pattern":
-                space.bans_known = False
-        forget_near(self._tiers.near, space, change)
+            for change in told:
+                if change[0] == "tag":
+                    space.tag_epochs.pop(str(change[2]), None)
+                elif change[0] == "pattern":
+                    space.bans = None
+        for change in told:
+            forget_near(self._tiers.near, space, change)
+        return True
 
     def close(self) -> None:
         """Follow no more."""

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Final
 
 from agentcache_core.access import read_all
-from agentcache_core.authority import decode_generation
 from agentcache_core.backend import Version
 from agentcache_core.clock import Clock
 from agentcache_core.errors import CorruptFrame
 from agentcache_core.policy.placement import Access, Item, Move
+from agentcache_core.records import decode_generation
 from agentcache_core.runtime import Runtime
 from agentcache_core.space import Generation, Space
 from agentcache_core.store.entries import EntryRecord

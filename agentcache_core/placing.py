@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentcache_core.authority import TOMBSTONE_SECONDS, decode_generation
+from agentcache_core.authority import TOMBSTONE_SECONDS
 from agentcache_core.backend import Stored, Version
 from agentcache_core.batch import fetch
 from agentcache_core.errors import BackendError, CorruptFrame
@@ -15,6 +15,7 @@ from agentcache_core.following import MAX_EVENT, Change, encode_event
 from agentcache_core.keys import Key
 from agentcache_core.model import Freshness
 from agentcache_core.policy.freshness import freshness
+from agentcache_core.records import decode_generation
 from agentcache_core.runtime import Runtime
 from agentcache_core.settling import Copy, settle
 from agentcache_core.space import Generation, Space
@@ -185,7 +186,14 @@ class Placing:
             if late is not None and not late.allows(stored.version, old, record):
                 return Answer(False, outdated=True)
             if unservable(record, generation):
-                return Answer(False, outdated=True)
+                if computed:
+                    return Answer(False, outdated=True)
+                # The caller holds this value now: it is stored after that invalidation, not before it.
+                stamp = await self.tiers.stamp(rt, space, [tag for tag, _ in record.tags], fresh=True)
+                if isinstance(stamp, Trouble):
+                    return Answer(False, trouble=stamp.error, over=over)
+                record = replace(record, lineage=stamp.lineage, seq=stamp.seq, tags=stamp.tags)
+                continue
             newer = old is not None and old.lineage == record.lineage and old.seq + spilling > record.seq
             if computed and (newer or (renew is not None and not await renew())):
                 return Answer(False, outdated=True)

@@ -71,8 +71,8 @@ class PlacingMany:
         if isinstance(read, Trouble):
             return [Answer(False, trouble=read.error)] * len(entries)
         *stood, generation = read
-        if unservable(entries[0][1], generation):  # a write of many has one stamp
-            return [Answer(False, outdated=True)] * len(entries)
+        if unservable(entries[0][1], generation):  # a write of many has one stamp; each by itself takes another
+            return [None] * len(entries)
         over: list[Version | None] = [stored.version if stored else None for stored in stood]
         olds = [
             await authority.record_in(rt, space, name, stored) if stored else None

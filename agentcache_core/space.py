@@ -61,7 +61,6 @@ class Space:
         "__weakref__",
         "access",
         "bans",
-        "bans_known",
         "computing",
         "counters",
         "cut_seq",
@@ -93,8 +92,7 @@ class Space:
         self.generation: Generation | None = None
         self.observed: tuple[bytes, Generation] | None = None  # the record last read, and what it says
         self.tag_epochs: dict[str, bytes] = {}
-        self.bans: tuple[Ban, ...] = ()
-        self.bans_known = False
+        self.bans: tuple[Ban, ...] | None = None  # not known, or not known any more
         self.doubted = False
         self.version = 0
         self.trusted_until = 0.0

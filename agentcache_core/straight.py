@@ -198,7 +198,6 @@ class Straight:
             record.meta
             or (stale_at is not None and now >= stale_at)
             or (expires_at is not None and now >= expires_at)
-            or not space.bans_known
             or verdict(record, space) != "servable"
         ):
             return UNSURE

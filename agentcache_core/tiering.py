@@ -248,7 +248,7 @@ class Tiers:
         elif tier is not self.authority and space.generation is not None and record.rank < space.generation.lost:
             return False  # an overwrite may not have reached this tier
         answer = verdict(record, space)
-        if answer == "unknown" or not space.bans_known:
+        if answer == "unknown":
             assert self.authority is not None
             asked = await self.authority.attempt(space, "epochs", held.servable(record))
             return asked is True

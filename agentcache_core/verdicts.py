@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agentcache_core.authority import banned, decode_bans, decode_epoch, decode_generation
+from agentcache_core.authority import banned
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import CorruptFrame
+from agentcache_core.records import decode_bans, decode_epoch, decode_generation
 from agentcache_core.space import Ban, Generation, Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.store.ledger import PREFIX_SIZE

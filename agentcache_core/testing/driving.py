@@ -66,11 +66,13 @@ def driven(backend: AsyncBackend | Any) -> Driven:
 class Stepwise:
     """A blocking backend in the shape of an async one that stops before every call, and before every name of a scan.
 
-    A body over it is a coroutine whose every `send(None)` takes one step, until it raises `StopIteration`.
+    A body over it is a coroutine whose every `send(None)` takes one step, until it raises `StopIteration`. `lags`
+    stops once more while each answer is on its way.
     """
 
-    def __init__(self, inner: Backend | Any) -> None:
+    def __init__(self, inner: Backend | Any, *, lags: bool = False) -> None:
         self._inner = Immediate(inner)
+        self._lags = lags
         self.capabilities = inner.capabilities
 
     def __getattr__(self, verb: str) -> Any:
@@ -78,7 +80,10 @@ class Stepwise:
 
         async def stopping(*args: Any, **options: Any) -> Any:
             await _pause()
-            return await call(*args, **options)
+            answer = await call(*args, **options)
+            if self._lags:
+                await _pause()
+            return answer
 
         return stopping
 

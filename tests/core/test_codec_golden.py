@@ -18,12 +18,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agentcache_core.authority import decode_bans, decode_generation, encode_bans, encode_generation
 from agentcache_core.codec import frame
 from agentcache_core.codec.encrypt import Keyring
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.codec.serialize import dumps, loads
 from agentcache_core.model import Cost
+from agentcache_core.records import decode_bans, decode_generation, encode_bans, encode_generation
 from agentcache_core.space import Ban, Generation
 from agentcache_core.store.entries import BlobRef, EntryRecord, decode_entry, encode_entry
 from agentcache_core.store.manifest import PAGE, PLACE, Index, Manifest, Page, Table, decode_page, encode_page

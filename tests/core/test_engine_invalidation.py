@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from agentcache_core import MISSING, Cache
-from agentcache_core.authority import MAX_BANS, decode_generation, encode_generation
+from agentcache_core.authority import MAX_BANS
 from agentcache_core.clock import ManualClock
 from agentcache_core.errors import CorruptFrame, NotWritten
+from agentcache_core.records import decode_generation, encode_generation
 from agentcache_core.space import Generation
 from agentcache_core.testing import DictBackend, FaultyBackend
 
