@@ -19,7 +19,7 @@ from agentcache_core.model import MISSING, CacheControl, Hit
 from agentcache_core.policy.freshness import Duration
 from agentcache_core.prewarm import PrewarmReport, prewarm, prewarm_async
 from agentcache_core.runtime import ASYNC, BLOCKING, drive
-from agentcache_core.straight import UNSURE, answer_of, answers_of, computed_of
+from agentcache_core.straight import UNSURE, answer_of, answers_of, computed_of, hit_of
 from agentcache_core.upkeep import AsyncUpkeep, Upkeep
 from agentcache_core.wish import DEFAULT_WISH
 
@@ -88,15 +88,16 @@ class Cache(Upkeep):
             answer = drive(answer_of(straight, BLOCKING, self._engine, self._space, key, default))
             if answer is not UNSURE:
                 return answer
-            hit = self.lookup(request)
+            hit = drive(self._engine.lookup(BLOCKING, self._space, key, DEFAULT_WISH, request=request))
         return default if hit is None else hit.value
 
     def lookup(self, request: object, *, control: CacheControl | None = None) -> Hit | None:
         """The fresh stored answer with how, how old and from where it is, or None."""
         self._open()
-        wish = DEFAULT_WISH if control is None else self._wish(control=control)
+        wish = self._asking(control)
         key = self._key(request, sample=wish.control.sample)
-        return self._answer(self._engine.lookup(BLOCKING, self._space, key, wish, request=request))
+        straight, engine, space = self._straight, self._engine, self._space
+        return self._answer(hit_of(straight, BLOCKING, engine, space, key, wish, request=request))
 
     def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
         """The values of several requests in their order, `default` where absent: one round trip per tier."""
@@ -268,15 +269,16 @@ class AsyncCache(AsyncUpkeep):
             answer = await answer_of(straight, ASYNC, self._engine, self._space, key, default)
             if answer is not UNSURE:
                 return answer
-            hit = await self.lookup(request)
+            hit = await self._engine.lookup(ASYNC, self._space, key, DEFAULT_WISH, request=request)
         return default if hit is None else hit.value
 
     async def lookup(self, request: object, *, control: CacheControl | None = None) -> Hit | None:
         """As `Cache.lookup`."""
         self._open()
-        wish = DEFAULT_WISH if control is None else self._wish(control=control)
+        wish = self._asking(control)
         key = self._key(request, sample=wish.control.sample)
-        return await self._answer(self._engine.lookup(ASYNC, self._space, key, wish, request=request))
+        straight, engine, space = self._straight, self._engine, self._space
+        return await self._answer(hit_of(straight, ASYNC, engine, space, key, wish, request=request))
 
     async def get_many(self, requests: Iterable[object], default: Any = MISSING) -> list[Any]:
         """As `Cache.get_many`."""

@@ -97,7 +97,7 @@ class Engine:
         """The fresh stored answer with all that is known about it, or None."""
         seen = await self.look(rt, space, key, wish)
         if seen is not None and seen[1] is Freshness.FRESH:
-            hit = self._hit(space, key, seen[0], seen[1], wish)
+            hit = self.hit(space, key, seen[0], seen[1], wish)
             if hit is not None:
                 await self._after_hit(rt, space, key, seen[0], wish)
                 return hit
@@ -118,7 +118,7 @@ class Engine:
         found, state = seen
         until = None if found.record.stale_at is None else found.record.stale_at + found.record.stale_while_revalidate
         within = until is not None and self._now() < until
-        return self._hit(space, key, found, state, wish) if within or state is Freshness.FRESH else None
+        return self.hit(space, key, found, state, wish) if within or state is Freshness.FRESH else None
 
     async def _similar(
         self,
@@ -141,7 +141,7 @@ class Engine:
         def report(correct: bool) -> None:
             similar.report(rt, space, near, correct=correct)
 
-        hit = self._hit(space, near.key, near.found, Freshness.FRESH, wish)
+        hit = self.hit(space, near.key, near.found, Freshness.FRESH, wish)
         if hit is None:
             return None
         if self.settings.mode == "live" and similar.chosen(known=function is not None):
@@ -186,7 +186,7 @@ class Engine:
             hit: Hit | None = None
             state = None if found is None else freshness(found.record.stale_at, found.record.expires_at, now)
             if found is not None and (self.settings.timeless or state is Freshness.FRESH):
-                hit = self._hit(space, key, found, Freshness.FRESH, wish)
+                hit = self.hit(space, key, found, Freshness.FRESH, wish)
             if hit is None:
                 request = requests[len(answers)] if requests else None
                 hit = await self._similar(rt, space, key, wish, request)
@@ -197,7 +197,7 @@ class Engine:
             answers.append(hit)
         return answers
 
-    def _hit(self, space: Space, key: Key, found: Found, state: Freshness, wish: Wish) -> Hit | None:
+    def hit(self, space: Space, key: Key, found: Found, state: Freshness, wish: Wish) -> Hit | None:
         """The hit that an entry is, counted and told; None for a value whose type nobody here knows."""
         try:
             value = self.served(space, found, state, wish)
@@ -308,7 +308,7 @@ class Engine:
             found, state = seen
             record, now = found.record, self._now()
             within = record.stale_at is not None and now < record.stale_at + record.stale_while_revalidate
-            hit = self._hit(space, key, found, state, wish) if state is Freshness.FRESH or within else None
+            hit = self.hit(space, key, found, state, wish) if state is Freshness.FRESH or within else None
             if hit is not None:
                 eager = record.meta.get("eager", 0.0) if self.settings.mode == "live" else 0.0
                 if state is Freshness.STALE or wants_eager_refresh(
@@ -349,7 +349,7 @@ class Engine:
     def _stale_or_raise(self, space: Space, key: Key, stale: Found, wish: Wish, error: Exception) -> Any:
         record = stale.record
         if record.stale_at is not None and self._now() < record.stale_at + record.stale_if_error:
-            hit = self._hit(space, key, stale, Freshness.STALE, wish)
+            hit = self.hit(space, key, stale, Freshness.STALE, wish)
             if hit is not None:
                 self.events.tell(
                     "stale_served", tenant=space.tenant, namespace=space.namespace, kind=key.kind, reason=repr(error)

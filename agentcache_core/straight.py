@@ -14,7 +14,7 @@ from agentcache_core.authority import verdict
 from agentcache_core.errors import BackendError, CorruptFrame
 from agentcache_core.forking import watch
 from agentcache_core.keys import Key
-from agentcache_core.model import DEFAULT_CONTROL, Freshness
+from agentcache_core.model import DEFAULT_CONTROL, Freshness, Hit
 from agentcache_core.runtime import Face, Runtime
 from agentcache_core.store.blobs import OFFLOAD_FROM
 from agentcache_core.store.entries import EntryRecord, decode_entry
@@ -246,6 +246,21 @@ def value_of(engine: Engine, space: Space, found: Found, wish: Wish) -> Any:
         return engine.served(space, found, Freshness.FRESH, wish)
     except CorruptFrame:
         return UNSURE
+
+
+async def hit_of(
+    straight: Straight | None, rt: Runtime, engine: Engine, space: Space, key: Key, wish: Wish, *, request: object
+) -> Hit | None:
+    """The fresh stored answer to a key with all that is known about it, or None; counted."""
+    control = wish.control
+    if straight is not None and control.max_age is None and not (control.no_cache or control.refresh):
+        found = await straight.find(rt, key)
+        if not isinstance(found, Unsure):
+            hit = None if found is None else engine.hit(space, key, found, Freshness.FRESH, wish)
+            if hit is None:
+                engine.missed(space, key)
+            return hit
+    return await engine.lookup(rt, space, key, wish, request=request)
 
 
 async def computed_of(

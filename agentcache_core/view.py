@@ -19,14 +19,14 @@ from agentcache_core.invalidation import SOURCE, ByNamespace, ByPattern, ByReque
 from agentcache_core.keys import Key
 from agentcache_core.model import DEFAULT_CONTROL, CacheControl, Cost
 from agentcache_core.opening import Specs, signed_in
-from agentcache_core.policy.freshness import Duration, lifetime, seconds_of
+from agentcache_core.policy.freshness import FOREVER, Duration, lifetime, seconds_of
 from agentcache_core.runtime import Face
 from agentcache_core.settings import Settings
 from agentcache_core.space import Space
 from agentcache_core.spec import bytes_of
 from agentcache_core.stats import Stats, snapshot, tier_stats
 from agentcache_core.straight import Straight, straight_way
-from agentcache_core.wish import Wish
+from agentcache_core.wish import DEFAULT_WISH, Wish
 
 if TYPE_CHECKING:
     from agentcache_core.tools.toolbox import Tools
@@ -178,6 +178,12 @@ class View:
     def _open(self) -> None:
         if self._core.closed:
             raise CacheClosed("this cache is closed")
+
+    def _asking(self, control: CacheControl | None) -> Wish:
+        """The wish of a look-up, of which nothing is stored."""
+        if control is None:
+            return DEFAULT_WISH
+        return Wish(FOREVER, control=control) if isinstance(control, CacheControl) else self._wish(control=control)
 
     def _wish(
         self,

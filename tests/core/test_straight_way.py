@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentcache_core import MISSING, AsyncCache, Cache, Cost
+from agentcache_core import MISSING, AsyncCache, Cache, CacheControl, Cost
 from agentcache_core.clock import ManualClock
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import DictBackend, FaultyBackend, TornBackend
@@ -19,10 +19,12 @@ KEYS = st.sampled_from(["a", "b", b"a", "\ud800", {"model": "m", "messages": []}
 VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [None, 1, "text", b"bytes", (1, (2,)), [1, [2]], {"a": {"b": []}}, {1, 2}, b"x" * 5000]
 )
+CONTROLS = st.sampled_from([None, CacheControl(semantic=False), CacheControl(max_age=3), CacheControl(refresh=True)])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("set"), KEYS, VALUES, st.sampled_from([None, 5, 50])),
         st.tuples(st.just("get"), KEYS),
+        st.tuples(st.just("lookup"), KEYS, CONTROLS),
         st.tuples(st.just("get_many"), st.lists(KEYS, max_size=4)),
         st.tuples(st.just("set_many"), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
         st.tuples(st.just("ask"), KEYS, VALUES),
@@ -80,6 +82,8 @@ def _play(
                     seen.append(value)
                     if isinstance(value, list):
                         value.append("changed by its owner")
+                case ("lookup", key, control):
+                    seen.append(cache.lookup(key, control=control))
                 case ("get_many", keys):
                     seen.append(cache.get_many(keys))
                 case ("set_many", pairs):
@@ -131,6 +135,8 @@ def test_the_straight_way_is_really_taken(face: str, inline_max: Any) -> None:
         assert cache.get("k") == "v"
         assert cache.get_or_compute("k", lambda: "computed") == "v"
         assert cache.get("absent") is MISSING
+        assert cache.lookup("k", control=CacheControl(semantic=False)).value == "v"
+        assert cache.lookup("absent") is None
         cache._engine.lookup_many = None
         assert cache.get_many(["absent", "k", "k"]) == [MISSING, "v", "v"]
 
