@@ -57,7 +57,8 @@ def suffer(ordeal: Ordeal, *, face: Face, deadline: float, calls: int) -> Outcom
     """Ask a cache before, during and after a fault. The breaker's rest is passed over by the clock."""
     clock = ManualClock()
     kind: Any = Cache if face == "blocking" else AsyncCache
-    cache = kind(ordeal.url, clock=clock, deadline=deadline, maintenance="manual")
+    place = f"{ordeal.fault}, {face}"  # of its own, so that what is stored to begin with replaces nothing
+    cache = kind(ordeal.url, namespace=place, clock=clock, deadline=deadline, maintenance="manual")
     body = _suffered(cache, clock, ordeal, face, deadline, calls)
     return drive(body) if face == "blocking" else asyncio.run(body)
 
@@ -79,10 +80,10 @@ async def _suffered(cache: Any, clock: ManualClock, ordeal: Ordeal, face: Face, 
     finally:
         ordeal.end()
     until = time.monotonic() + PATIENCE
-    recovered = False
+    recovered, turns = False, 0
     while not recovered and time.monotonic() < until:
         clock.advance(LONGEST_REST)
-        recovered = await _works(cache, f"after {face}", ordeal)
+        recovered, turns = await _works(cache, f"after {turns} {face}", ordeal), turns + 1
         await _pause(face)
     await _told(cache.close())
     latencies.sort()
@@ -112,9 +113,10 @@ async def _warm(cache: Any, clock: ManualClock) -> None:
         clock.advance(LONGEST_REST)
 
 
-async def _works(cache: Any, value: str, ordeal: Ordeal) -> bool:
-    """Whether the store is used again, and nothing that was invalidated has come back."""
-    stored = await _told(cache.set("after", value)) and await _told(cache.get("after")) == value
+async def _works(cache: Any, key: str, ordeal: Ordeal) -> bool:
+    """Whether the store is used again, and nothing that was invalidated has come back. Under a new key: to overwrite
+    takes six requests, more than one deadline on a slow store."""
+    stored = await _told(cache.set(key, "after")) and await _told(cache.get(key)) == "after"
     return bool(stored) and await _told(cache.get("outdated")) is MISSING and ordeal.also()
 
 
