@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from agentcache_core.backend import Stored
+from agentcache_core.backend import Stored, Version
 from agentcache_core.batch import fetch
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.errors import BackendError, CorruptFrame
@@ -74,7 +74,7 @@ def verdict(record: EntryRecord, space: Space) -> Literal["servable", "dead", "u
             return "unknown"
         if current != epoch:
             return "dead"
-    return "servable"
+    return "servable" if space.generation is generation else "unknown"
 
 
 class StoredAuthority:
@@ -124,11 +124,9 @@ class StoredAuthority:
         if generation is None or generation != known:
             with space.lock:
                 if space.generation == known:
-                    space.generation = generation
-                    space.tag_epochs = {}
+                    same = generation is not None and known is not None and generation.bans == known.bans
                     space.version += 1
-                    if generation is None or known is None or generation.bans != known.bans:
-                        space.bans = _unread(generation)
+                    space.turn(generation, space.bans if same else _unread(generation))
         if generation is None or generation != known:
             self._unproven()
         known = space.generation
@@ -168,6 +166,9 @@ class StoredAuthority:
         for tag, found in zip(wanted, answers, strict=False):
             epochs[tag] = decode_epoch(found.data) if found else b""
         bans: tuple[Ban, ...] | None = None
+        if asks_bans and not answers[-1] and generation is not None and generation.bans:
+            await self._lost_its_bans(generation)
+            return
         if asks_bans:
             bans = decode_bans(self._pipeline, space.bans_name, answers[-1].data) if answers[-1] else ()
         with space.lock:
@@ -214,9 +215,7 @@ class StoredAuthority:
             except CorruptFrame:
                 await self.store.put(self.space.generation_name, encode_generation(generation), weight=KEEP)
         with self.space.lock:
-            self.space.generation = generation
-            self.space.tag_epochs = {}
-            self.space.bans = _unread(generation)
+            self.space.turn(generation, _unread(generation))
         self._unproven()
         return generation
 
@@ -277,6 +276,7 @@ class StoredAuthority:
                 old = None
             if old is not None and known is not None and _older(old, known):
                 lineage = True  # the authority has lost changes, perhaps invalidations: see `prove`
+            overfull: Version | None = None
             if old is None:
                 new = Generation(new_epoch())
             else:
@@ -286,11 +286,11 @@ class StoredAuthority:
                     seq,
                     seq if cut else old.cut,
                     seq if lost else old.lost,
-                    old.bans,
+                    0 if lineage else old.bans,
                 )
                 if ban is not None and not lineage:
-                    listed = await self._add_ban(Ban(seq, ban))
-                    new = new._replace(bans=seq) if listed else new._replace(lineage=new_epoch(), bans=0)
+                    overfull = await self._add_ban(Ban(seq, ban))
+                    new = new._replace(bans=seq) if overfull is None else new._replace(lineage=new_epoch(), bans=0)
             condition = {"if_version": found.version} if found else {"if_absent": True}
             if await self.store.put(name, encode_generation(new), weight=KEEP, **condition) is not None:
                 self.replaced = old
@@ -298,17 +298,20 @@ class StoredAuthority:
                 if not expected:
                     self._unproven()
                 with space.lock:
-                    if expected and not lineage and ban is None:
-                        space.generation = new
+                    if not expected or lineage or ban is not None:
+                        space.turn(new, _unread(new))
                     else:
-                        space.generation, space.tag_epochs, space.bans = new, {}, _unread(new)
-                    if forget is not None:
-                        space.tag_epochs.pop(forget, None)
+                        if forget is not None:
+                            space.tag_epochs.pop(forget, None)
+                        space.generation = new
+                if overfull is not None:
+                    await self._drop_list(overfull)
                 return new
         raise BackendError(f"the generation of namespace {space.namespace!r} kept changing; gave up after {ATTEMPTS}")
 
-    async def _add_ban(self, ban: Ban) -> bool:
-        """Write the ban list with one more; False when there are too many open bans, and the list is gone."""
+    async def _add_ban(self, ban: Ban) -> Version | None:
+        """Write the ban list with one more; answers the version of a list that has no room, which stays: until there
+        is another lineage it is obeyed."""
         name = self.space.bans_name
         for _ in range(ATTEMPTS):
             found = await self.store.get(name)
@@ -317,15 +320,35 @@ class StoredAuthority:
             latest = max((known.seq for known in listed if known.pattern == ban.pattern), default=0)
             bans = [known for known in listed if known.pattern != ban.pattern]
             bans.append(Ban(max(ban.seq, latest), ban.pattern))
-            if len(bans) > MAX_BANS:
-                if await self.store.delete(name, if_version=found.version):
-                    return False
-                continue
+            if len(bans) > MAX_BANS and found:
+                full: Version = found.version
+                return full
             condition = {"if_version": found.version} if found else {"if_absent": True}
             sealed = encode_bans(self._pipeline, name, bans)
             if await self.store.put(name, sealed, weight=KEEP, **condition) is not None:
-                return True
+                return None
         raise BackendError(f"the bans of namespace {self.space.namespace!r} kept changing; gave up after {ATTEMPTS}")
+
+    async def _drop_list(self, version: Version) -> None:
+        """Remove a list that no generation speaks of any more. Left where it is it bans nothing; it has no room, so
+        the next pattern comes back here."""
+        try:
+            await self.store.delete(self.space.bans_name, if_version=version)
+        except BackendError:
+            return  # the pattern is invalidated all the same
+
+    async def _lost_its_bans(self, generation: Generation) -> None:
+        """The list of which a generation speaks is not there. Where that generation is still in force, nobody can
+        tell any more what it banned: then nothing older is served. Raises `BackendError`."""
+        (found,) = await self.read([self.space.generation_name])
+        try:
+            now = decode_generation(found.data) if found else None
+        except CorruptFrame:
+            now = None
+        if now == generation:
+            await self.bump(cut=True, lineage=True)
+        else:
+            self.observe(found)
 
     async def drop_bans(self, before: int) -> None:
         """Forget bans with a seq up to `before`: maintenance has passed over every older entry."""

@@ -78,11 +78,11 @@ class Cache(Upkeep):
 
     def _long_way(self, request: object, default: Any) -> Any:
         """The value as the engine finds it."""
+        self._open()
         straight = self._straight
         if straight is None:
             hit = self.lookup(request)
             return default if hit is None else hit.value
-        self._open()
         key = self._key(request)
         with one_call():
             answer = drive(answer_of(straight, BLOCKING, self._engine, self._space, key, default))
@@ -259,11 +259,11 @@ class AsyncCache(AsyncUpkeep):
 
     async def get(self, request: object, default: Any = MISSING) -> Any:
         """As `Cache.get`."""
+        self._open()
         straight = self._straight
         if straight is None:
             hit = await self.lookup(request)
             return default if hit is None else hit.value
-        self._open()
         key = self._key(request)
         with one_call():
             answer = await answer_of(straight, ASYNC, self._engine, self._space, key, default)

@@ -253,8 +253,7 @@ class Computation:
         later = await self.tiers.stamp(rt, space, more, fresh=True)
         if isinstance(later, Trouble) or later.lineage != stamp.lineage:
             return None
-        generation = space.generation
-        if generation is None or generation.cut > stamp.seq:
+        if not await self.tiers.uncut(rt, space, stamp):  # asked after the epochs: they may be of later
             return None  # something was invalidated meanwhile: perhaps one of these
         return stamp._replace(tags=stamp.tags + later.tags)
 

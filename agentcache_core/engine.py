@@ -22,6 +22,7 @@ from agentcache_core.leasing import Leases
 from agentcache_core.maintenance import Maintenance
 from agentcache_core.model import Freshness, Hit
 from agentcache_core.policy.freshness import freshness, wants_eager_refresh
+from agentcache_core.renewing import renew
 from agentcache_core.replaying import describe_miss
 from agentcache_core.runtime import Runtime
 from agentcache_core.settings import Settings
@@ -260,9 +261,7 @@ class Engine:
         """Renew the life of an entry that slides."""
         ttl = found.record.meta.get("sliding")
         if isinstance(ttl, float) and self.settings.writes:
-            now = self._now()
-            record = replace(found.record, stale_at=now + ttl, expires_at=now + ttl)
-            await self.writer.keep(rt, space, key, record, found.value, packed=found.packed, computed=False, since=None)
+            await renew(self.writer, rt, space, key, found, until=self._now() + ttl)
 
     async def _after_store(
         self, rt: Runtime, space: Space, key: Key, request: object, value: object, record: EntryRecord

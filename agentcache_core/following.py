@@ -154,13 +154,13 @@ class Follower:
         with space.lock:  # at once, so that nobody who began to read before puts back what is no longer so
             if space.generation != known:
                 return False
-            space.generation = generation
             space.version += 1
             for change in told:
                 if change[0] == "tag":
                     space.tag_epochs.pop(str(change[2]), None)
                 elif change[0] == "pattern":
                     space.bans = None
+            space.generation = generation  # last: who has read it on the authority judges by what it brought
         for change in told:
             forget_near(self._tiers.near, space, change)
         return True

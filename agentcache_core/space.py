@@ -108,6 +108,14 @@ class Space:
         self.computing = 0
         self.cuts: list[tuple[int, str, Hashable]] = []
 
+    def turn(self, generation: Generation | None, bans: tuple[Ban, ...] | None) -> None:
+        """Go by another generation from here on; the lock is held. In this order, and `verdict` looks at the generation
+        before and after the rest: so nobody who holds no lock goes by the bans or epochs of two generations."""
+        self.bans = None
+        self.tag_epochs = {}
+        self.generation = generation
+        self.bans = bans
+
     # Names on a backend. The first path segment is the namespace, or the tenant for what its namespaces share.
 
     def entry_name(self, key: Key) -> bytes:

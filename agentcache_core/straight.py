@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentcache_core.authority import verdict
-from agentcache_core.errors import BackendError, CorruptFrame
+from agentcache_core.errors import CorruptFrame
 from agentcache_core.forking import watch
 from agentcache_core.keys import Key
 from agentcache_core.model import DEFAULT_CONTROL, Freshness, Hit
@@ -98,7 +98,7 @@ class Straight:
         if record is not None and record.blob is not None:
             try:
                 record.payload = await tier.blobs(rt, space).get(record.blob)
-            except BackendError:
+            except Exception:  # noqa: BLE001 - as above; the long way counts and tells it
                 return UNSURE
             record.blob = None
         space.counters.looking.add(after - before)
@@ -208,14 +208,14 @@ class Straight:
         blobs = [(at, each.blob) for at, each in enumerate(records) if isinstance(each, EntryRecord) and each.blob]
         if not blobs:
             return
-        payloads: Sequence[bytes | BackendError]
+        payloads: Sequence[bytes | Exception]
         try:
             payloads = await self._tier.blobs(rt, self._space).get_many([ref for _, ref in blobs])
-        except BackendError as trouble:
+        except Exception as trouble:  # noqa: BLE001 - as above; the long way counts and tells it
             payloads = [trouble] * len(blobs)
         for (at, _), payload in zip(blobs, payloads, strict=True):
             record = records[at]
-            if isinstance(payload, BackendError) or not isinstance(record, EntryRecord):
+            if isinstance(payload, Exception) or not isinstance(record, EntryRecord):
                 records[at] = UNSURE
             else:
                 record.payload, record.blob = payload, None

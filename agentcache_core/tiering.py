@@ -313,6 +313,19 @@ class Tiers:
             return Stamp(LOCAL_LINEAGE, 0, tuple((tag, b"") for tag in tags))
         return await self.authority.attempt(space, "stamp", self.of(rt, space).stamp(tags, fresh=fresh))
 
+    async def uncut(self, rt: Runtime, space: Space, stamp: Stamp) -> bool:
+        """Whether nothing at all was invalidated in a namespace since a stamp was taken; False when that cannot be
+        told."""
+        authority = self.authority
+        assert authority is not None
+        held = self.of(rt, space)
+        answer = await authority.attempt(space, "stands", held.read([space.generation_name]))
+        if isinstance(answer, Trouble):
+            return False
+        held.observe(answer[0])
+        generation = space.generation
+        return generation is not None and generation.lineage == stamp.lineage and generation.cut <= stamp.seq
+
     async def stands(self, rt: Runtime, space: Space, key: Key, stamp: Stamp) -> bool:
         """Whether nothing that concerns a key was invalidated or removed since a stamp was taken; False when that
         cannot be told."""

@@ -204,7 +204,7 @@ class Writer:
         for start in range(0, len(listed), AT_ONCE):
             part = listed[start : start + AT_ONCE]
             for key, _ in part:
-                self._supersede_near(space, key)
+                self.supersede_near(space, key)
             answers = await self.together.write(rt, space, part)
             for at, ((key, record), answer) in enumerate(zip(part, answers, strict=True), start):
                 request = _matchable(requests[at], wish) if requests else None
@@ -237,7 +237,7 @@ class Writer:
             )
         if answer.outdated:
             return self._turned_down(space, key, answer)
-        self._supersede_near(space, key)  # what others read before this was written must not be kept after
+        self.supersede_near(space, key)  # what others read before this was written must not be kept after
         kept = self._kept(space, key, record, record.payload, packed=True, outdated=_never)
         if kept:
             await then()
@@ -289,7 +289,7 @@ class Writer:
             return since is not None and not cuts.stands(since, key.address, key.plain, tags)
 
         if not self.tiers.local:
-            self._supersede_near(space, key)
+            self.supersede_near(space, key)
             if self._writes_back(wish, value, packed=packed) and (proof is None or proof.stands()):
                 kept = self._kept(space, key, record, value, packed=packed, outdated=outdated)
                 if kept and await self.behind.write_back(rt, space, key, record, since=since):
@@ -303,7 +303,7 @@ class Writer:
                 )
             if answer.outdated or answer.refused:
                 return self._turned_down(space, key, answer)
-            self._supersede_near(space, key)  # what others read before this was written must not be kept after
+            self.supersede_near(space, key)  # what others read before this was written must not be kept after
         kept = self._kept(space, key, record, value, packed=packed, outdated=outdated)
         if kept:
             await _done(then)
@@ -319,7 +319,7 @@ class Writer:
         if answer.outdated or answer.refused:
             self._turned_down(space, key, answer)
             return
-        self._supersede_near(space, key)
+        self.supersede_near(space, key)
         if self._kept(space, key, record, record.payload, packed=True, outdated=fallen):
             await _done(then)
 
@@ -360,7 +360,7 @@ class Writer:
             )
         return True
 
-    def _supersede_near(self, space: Space, key: Key) -> None:
+    def supersede_near(self, space: Space, key: Key) -> None:
         """The near copy must not outlive what it is a copy of, and a copy read before must not come after."""
         with space.lock:
             space.version += 1

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from agentcache_core import Cache
 from agentcache_core.authority import StoredAuthority
 from agentcache_core.codec.pipeline import Pipeline
 from agentcache_core.records import decode_epoch
@@ -17,7 +16,6 @@ from agentcache_core.space import Space
 from agentcache_core.store.entries import EntryRecord
 from agentcache_core.testing import DictBackend
 from agentcache_core.testing.driving import Stepwise
-from agentcache_core.wrapping import Around
 
 Body = Coroutine[Any, Any, Any]
 
@@ -160,33 +158,53 @@ def test_no_epoch_from_before_an_invalidation_is_remembered_after_it(processes: 
         assert kept in (None, decode_epoch(stored.data))
 
 
-class Meddled(Around):
-    """A backend on which something happens just before the first entry is put in the place of another."""
+@pytest.mark.parametrize("dies_after", [None, 0, 1, 2, 3, 4, 5])
+def test_one_pattern_too_many_loses_none_of_the_others(dies_after: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentcache_core.authority.MAX_BANS", 2)
+    made: list[tuple[DictBackend, bytes]] = []
 
-    def __init__(self, inner: DictBackend) -> None:
-        super().__init__(inner)
-        self.before: list[Callable[[], object]] = []
+    def play() -> tuple[Body, Body]:
+        backend, one = _namespace()
+        assert one.space.generation is not None
+        made.append((backend, one.space.generation.lineage))
+        for pattern in ("a*", "b*"):
+            drive(one.at_once.bump(cut=True, ban=pattern))
+        return one.slowly.bump(cut=True, ban="c*"), Process(backend).slowly.bump(cut=False)
 
-    def run(self, verb: str, call: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
-        written = {"put": args[:1], "put_many": [put.name for put in args[0]] if verb == "put_many" else []}.get(
-            verb, ()
-        )
-        if self.before and any(b"/e/" in name for name in written):
-            self.before.pop()()
-        return call(*args, **options)
+    def is_kept() -> bool:
+        backend, lineage = made[-1]
+        return not any(Process(backend).judges(plain, seq=0, lineage=lineage) for plain in ("a1", "b1"))
+
+    if dies_after is None:
+        for _ in every_order(play):
+            assert is_kept()
+            backend, lineage = made[-1]
+            assert not Process(backend).judges("c1", seq=0, lineage=lineage)
+        return
+    dying, other = play()
+    ended: list[Any] = []
+    for _ in range(dies_after):
+        if not ended:
+            _ended(dying, ended)
+    dying.close()
+    drive_slowly(other)
+    assert is_kept()
 
 
-@pytest.mark.parametrize("many", [False, True])
-def test_what_is_set_while_the_namespace_is_invalidated_is_stored(many: bool) -> None:
-    inner = DictBackend()
-    backend = Meddled(inner)
-    with Cache(backend, background=False, maintenance="manual") as cache, Cache(inner) as other:
-        cache.set_many([("k", "old"), ("l", "old")], tags=["t"])
-        backend.before.append(lambda: other.invalidate(namespace=""))
-        if many:
-            assert cache.set_many([("k", "new"), ("l", "new")], tags=["t"], durable=True) == 2
-        else:
-            assert cache.set("k", "new", tags=["t"], durable=True)
-        assert cache.get("k") == "new"
-        assert other.get("k") == "new"
-        assert not backend.before
+def drive_slowly(body: Body) -> None:
+    """Take every step of a body that stops before each."""
+    ended: list[Any] = []
+    while not ended:
+        _ended(body, ended)
+
+
+def test_where_the_list_of_bans_is_lost_nothing_older_is_served() -> None:
+    backend, one = _namespace()
+    stamp = drive(one.at_once.stamp([]))
+    drive(one.at_once.bump(cut=True, ban="a*"))
+    assert backend.delete(one.space.bans_name)
+    later = Process(backend)
+    assert not later.judges("a1", seq=stamp.seq, lineage=stamp.lineage)
+    assert not later.judges("b1", seq=stamp.seq, lineage=stamp.lineage)
+    anew = drive(later.at_once.stamp([]))
+    assert Process(backend).judges("b1", seq=anew.seq, lineage=anew.lineage)

@@ -14,11 +14,21 @@ from agentcache_core import MISSING, AsyncCache, Cache, CacheControl, Cost
 from agentcache_core.clock import ManualClock
 from agentcache_core.resilience import in_threads
 from agentcache_core.testing import DictBackend, FaultyBackend, TornBackend
+from agentcache_core.wrapping import Around
 
 KEYS = st.sampled_from(["a", "b", b"a", "\ud800", {"model": "m", "messages": []}, {"q": 1}])
 VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [None, 1, "text", b"bytes", (1, (2,)), [1, [2]], {"a": {"b": []}}, {1, 2}, b"x" * 5000]
 )
+
+
+def _little_trouble(steps: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """A history without its third trouble and more: three in a row open a breaker, which counts by requests, and the
+    long way makes one more of them where it asks whether memory may be trusted."""
+    troubles = [at for at, step in enumerate(steps) if step[0] == "trouble"]
+    return [step for at, step in enumerate(steps) if at not in troubles[2:]]
+
+
 CONTROLS = st.sampled_from([None, CacheControl(semantic=False), CacheControl(max_age=3), CacheControl(refresh=True)])
 STEPS = st.lists(
     st.one_of(
@@ -36,7 +46,13 @@ STEPS = st.lists(
         st.tuples(st.just("trouble"), st.sampled_from(["get_many", "put"])),
     ),
     max_size=30,
-)
+).map(_little_trouble)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a cache learns behind its callers comes at another moment in each run, and both runs are to be equal."""
+    monkeypatch.setattr("agentcache_core.following.EVERY", 3600.0)
 
 
 class Awaited:
@@ -175,4 +191,28 @@ def test_a_damaged_entry_takes_the_long_way_and_is_removed() -> None:
         assert cache.get("k") is MISSING
         torn.how = None
         assert cache.get("k") is MISSING
+        assert cache.stats().errors
+
+
+class NoBlobs(Around):
+    """A backend of somebody else's whose blobs cannot be read, and that says so in its own words."""
+
+    def run(self, verb: str, call: Any, /, *args: Any, **options: Any) -> Any:
+        named = args[0] if args and isinstance(args[0], list | tuple) else args[:1]
+        if verb.startswith("get") and any(b"/x/" in name for name in named if isinstance(name, bytes)):
+            raise OSError("the disk is gone")
+        return call(*args, **options)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_blob_that_cannot_be_read_is_a_miss_whatever_is_raised(face: str) -> None:
+    options: dict[str, Any] = {"background": False, "maintenance": "manual", "inline_max": 0}
+    inner = DictBackend()
+    with Cache(inner, **options) as writer:
+        writer.set("k", "v" * 100)
+    with FACES[face]([NoBlobs(inner)], **options) as cache:
+        assert cache.get("k") is MISSING
+        assert cache.lookup("k") is None
+        assert cache.get_many(["k", "k"]) == [MISSING, MISSING]
+        assert cache.get_or_compute("k", lambda: "computed") == "computed"
         assert cache.stats().errors
