@@ -40,10 +40,12 @@ TROUBLES = {
 
 
 class _Player:
-    """Plays an S3 endpoint that gives one fixed answer to anything; None: takes the request and never answers."""
+    """Plays an S3 endpoint that gives one fixed answer to anything, after others that it gives once each; None: takes
+    the request and never answers."""
 
-    def __init__(self, answer: bytes | None) -> None:
+    def __init__(self, answer: bytes | None, *, first: tuple[bytes, ...] = ()) -> None:
         self._answer = answer
+        self._first = list(first)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._held: list[socket.socket] = []
         self._thread = threading.Thread(target=self._play, daemon=True)
@@ -66,7 +68,7 @@ class _Player:
                 connection.settimeout(5)
                 try:
                     connection.recv(65_536)
-                    connection.sendall(self._answer)
+                    connection.sendall(self._first.pop(0) if self._first else self._answer)
                 except OSError:
                     continue
 
@@ -88,6 +90,19 @@ def _trouble(call: Callable[[], object], kind: type[BackendError]) -> BackendErr
     except kind as error:
         return error
     return None
+
+
+def test_a_read_that_met_an_internal_error_is_made_once_more_and_one_told_to_slow_down_is_not() -> None:
+    absent = _answer("404 Not Found", b"<Error><Code>NoSuchKey</Code></Error>")
+    with _Player(absent, first=(TROUBLES["500"] or b"",)) as player:
+        backend: Any = open_backend(player.url("s3fs"))
+        assert not backend.get(b"k")
+        backend.close()
+    with _Player(absent, first=(TROUBLES["503"] or b"",)) as player:
+        backend = open_backend(player.url("s3fs"))
+        with pytest.raises(BackendUnavailable):
+            backend.get(b"k")
+        backend.close()
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -56,6 +56,14 @@ class S3fsClient:
             raise self._translated(error) from error
 
     async def read(self, key: str, part: tuple[int, int] | None = None) -> Answer | None:
+        try:
+            return await self._read(key, part)
+        except BackendUnavailable as error:
+            if not _is_internal(error):
+                raise
+            return await self._read(key, part)  # S3's own word for it is to ask again, and a read may be
+
+    async def _read(self, key: str, part: tuple[int, int] | None) -> Answer | None:
         wanted = {"Range": f"bytes={part[0]}-{part[0] + part[1] - 1}"} if part else {}
         try:
             answer = await self._ask("get_object", Key=key, **wanted)
@@ -65,7 +73,7 @@ class S3fsClient:
             return None
         except BeyondTheEnd:
             # An empty object has no range at all, only itself.
-            return Answer(b"", b"") if part is None or part[0] else await self.read(key)
+            return Answer(b"", b"") if part is None or part[0] else await self._read(key, None)
         except BackendError:
             raise
         except Exception as error:  # the body broke off
@@ -270,3 +278,10 @@ def s3fs_options(settings: S3Settings) -> dict[str, Any]:
     if settings.key:
         options |= {"key": settings.key, "secret": settings.secret}
     return options
+
+
+def _is_internal(error: BackendError) -> bool:
+    """Whether S3 answered 500, InternalError: trouble that passes, unlike 503, which asks for patience."""
+    answer = getattr(error.__cause__, "response", None)
+    told = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+    return bool(told.get("HTTPStatusCode") == 500)
