@@ -199,6 +199,9 @@ class StoredAuthority:
         if generation is None:
             generation = await self._create()
         await self.learn(tags)
+        now = space.generation
+        if now is not None and now.lineage != generation.lineage:
+            generation = now  # what is stored under a lineage that is over would never be served
         named = []
         for tag in tags:
             epoch = space.tag_epochs.get(tag) or await self._create_epoch(tag, generation)

@@ -122,14 +122,19 @@ class Tiers:
         """Whether near copies of a namespace may be served; asks the authority when that was not confirmed lately."""
         if self.clock.monotonic() < space.trusted_until:
             return True
-        authority = self.authority
-        assert authority is not None
+        if not await self._asked(rt, space, "confirm"):
+            return False
+        return not space.doubted or await self._proven(rt, space)
+
+    async def _asked(self, rt: Runtime, space: Space, verb: str) -> bool:
+        """Learn the generation of a namespace from its authority; answers whether that answered."""
+        assert self.authority is not None
         held = self.of(rt, space)
-        answer = await authority.attempt(space, "confirm", held.read([space.generation_name]))
+        answer = await self.authority.attempt(space, verb, held.read([space.generation_name]))
         if isinstance(answer, Trouble):
             return False
         held.observe(answer[0])
-        return not space.doubted or await self._proven(rt, space)
+        return True
 
     def _unproven(self, space: Space) -> None:
         """Others have changed something: no near copy of this namespace is proven, nor is one being promoted."""
@@ -316,13 +321,8 @@ class Tiers:
     async def uncut(self, rt: Runtime, space: Space, stamp: Stamp) -> bool:
         """Whether nothing at all was invalidated in a namespace since a stamp was taken; False when that cannot be
         told."""
-        authority = self.authority
-        assert authority is not None
-        held = self.of(rt, space)
-        answer = await authority.attempt(space, "stands", held.read([space.generation_name]))
-        if isinstance(answer, Trouble):
+        if not await self._asked(rt, space, "stands"):
             return False
-        held.observe(answer[0])
         generation = space.generation
         return generation is not None and generation.lineage == stamp.lineage and generation.cut <= stamp.seq
 

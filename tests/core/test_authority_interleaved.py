@@ -207,4 +207,7 @@ def test_where_the_list_of_bans_is_lost_nothing_older_is_served() -> None:
     assert not later.judges("a1", seq=stamp.seq, lineage=stamp.lineage)
     assert not later.judges("b1", seq=stamp.seq, lineage=stamp.lineage)
     anew = drive(later.at_once.stamp([]))
+    drive(later.at_once.bump(cut=True, ban="c*"))
+    assert backend.delete(one.space.bans_name)
+    anew = drive(Process(backend).at_once.stamp([]))  # whose first act finds out
     assert Process(backend).judges("b1", seq=anew.seq, lineage=anew.lineage)
